@@ -1,0 +1,57 @@
+"""The hooks: where a plugin may add to phiplug. docs/plugins.md has an example of each.
+
+No hook runs inside the token loop.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from phiplug.spi import Backend, ModelFiles, Tokenizer
+
+hookspec = pluggy.HookspecMarker("phiplug")
+
+
+@hookspec
+def phiplug_register_backends() -> list[Backend]:  # type: ignore[empty-body]
+    """Return the backends that this plugin brings. It must be cheap and import no engine.
+
+    .. versionadded:: 0.1
+    """
+
+
+@hookspec(firstresult=True)
+def phiplug_find_model(reference: str) -> ModelFiles | None:
+    """Turn a model reference that this plugin knows into local files; None leaves it to others.
+
+    .. versionadded:: 0.1
+    """
+
+
+@hookspec
+def phiplug_model_aliases() -> Mapping[str, Sequence[str]]:  # type: ignore[empty-body]
+    """Return short names, each with the references that are tried for it, in order.
+
+    .. versionadded:: 0.1
+    """
+
+
+@hookspec(firstresult=True)
+def phiplug_tokenizer(files: ModelFiles) -> Tokenizer | None:
+    """Return the tokenizer of these files; None leaves it to others.
+
+    .. versionadded:: 0.1
+    """
+
+
+@hookspec(firstresult=True)
+def phiplug_chat_template(files: ModelFiles) -> str | None:
+    """Return the Jinja source of the chat template of these files; None leaves it to others.
+
+    .. versionadded:: 0.1
+    """

