@@ -182,7 +182,8 @@ class Completion:
         """Gather the chunks of a stream that ran to its end."""
         gathered = list(chunks)
         last = gathered[-1]
-        assert last.finish_reason and last.usage and last.timings  # noqa: S101  the engine's promise; Chunk says so
+        if not (last.finish_reason and last.usage and last.timings):
+            raise ValueError("the stream was cut off before its last chunk")
         return cls(
             text="".join(chunk.text for chunk in gathered),
             tokens=tuple(token for chunk in gathered for token in chunk.tokens),
@@ -213,9 +214,7 @@ def require_integer(name: str, value: int, *, low: int, high: int | None = None)
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidParameter(name, f"{value!r} is not an integer")
     if value < low or (high is not None and value > high):
-        raise InvalidParameter(
-            name, f"{value} is outside {_interval(low, math.inf if high is None else high)}"
-        )
+        raise InvalidParameter(name, f"{value} is outside {_interval(low, math.inf if high is None else high)}")
 
 
 def require_text(name: str, value: str) -> None:
