@@ -1,0 +1,166 @@
+"""A page of text and token ids -> logits: how often a byte followed the four before it, and a little of all the rest.
+
+The second part is a checksum of all that the slot holds, spread over the vocabulary: so the logits of this model, like
+those of a real one, depend on every token before them, and a cache that kept the wrong token shows.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from phiplug.errors import BackendFailed, ModelCorrupt, ModelNotFound, UnsupportedParameter
+from phiplug.spi import LoadOptions, ModelFiles, ModelInfo, Step
+from phiplug_toy.tokenizer import STOP, VOCAB_SIZE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from phiplug.spi import Logits
+
+CONTEXT_LENGTH = 4096
+CHUNK = 64
+ORDER = 4  # how many tokens back the counts look
+UNSEEN = 1e-6  # counts as this many times seen: about -14 as a logit
+SWAY = 2.0  # how far, in logits, what came before the last ORDER tokens can move a row
+
+
+class ToyModel:
+    """A `phiplug.spi.Model` that keeps a list of tokens for each slot."""
+
+    def __init__(self, following: dict[tuple[int, ...], NDArray[np.float32]], info: ModelInfo) -> None:
+        self.info = info
+        self._following = following
+        self._slots: list[list[int]] = [[] for _ in range(info.slots)]
+        self._pending: ToyPass | None = None
+
+    def forward(self, steps: Sequence[Step]) -> ToyPass:
+        """Note what is asked; it is done when the pass is read, or before the model is touched again."""
+        self._settle()
+        self._pending = ToyPass(self, steps)
+        return self._pending
+
+    def rewind(self, slot: int, length: int) -> int:
+        """Keep at most the first `length` tokens of `slot`; return how many were kept."""
+        self._settle()
+        del self._slots[slot][length:]
+        return len(self._slots[slot])
+
+    def copy(self, source: int, target: int, length: int) -> int:
+        """Make `target` hold the first `length` tokens of `source`; return how many it holds."""
+        self._settle()
+        self._slots[target] = self._slots[source][:length]
+        return len(self._slots[target])
+
+    def close(self) -> None:
+        """Forget everything, the pending pass too."""
+        self._pending = None
+        self._slots, self._following = [], {}
+
+    def run(self, asked: ToyPass) -> Logits:
+        """Append the tokens of each step to its slot and return the rows; called by the pass, once."""
+        if asked is not self._pending:
+            raise BackendFailed("the model was closed before this pass was read")
+        self._pending = None
+        rows = []
+        for step in asked.steps:
+            held = self._slots[step.slot]
+            held.extend(step.tokens)
+            rows += [self._row(held[:length]) for length in range(len(held) - step.rows + 1, len(held) + 1)]
+        logits = np.array(rows, np.float32).reshape(-1, VOCAB_SIZE)
+        logits.flags.writeable = False
+        return logits
+
+    def _settle(self) -> None:
+        if self._pending is not None:
+            self._pending.logits()
+
+    def _row(self, prefix: list[int]) -> NDArray[np.float32]:
+        """The logits after `prefix`, by its longest ending that the page has; the empty one it has always."""
+        endings = (tuple(prefix[len(prefix) - length :]) for length in range(min(ORDER, len(prefix)), -1, -1))
+        seen = next(self._following[ending] for ending in endings if ending in self._following)
+        return seen + SWAY * _noise(zlib.crc32(np.array(prefix, np.uint16).tobytes()))
+
+
+class ToyPass:
+    """A `phiplug.spi.Pass` that begins when it is read."""
+
+    def __init__(self, model: ToyModel, steps: Sequence[Step]) -> None:
+        self.steps = steps
+        self._model = model
+        self._logits: Logits | None = None
+
+    def logits(self) -> Logits:
+        """Compute the rows at the first call and return them at every one."""
+        if self._logits is None:
+            self._logits = self._model.run(self)
+        return self._logits
+
+
+def load(files: ModelFiles, options: LoadOptions) -> ToyModel:
+    """Read the page and count which token follows which.
+
+    Raises:
+        ModelNotFound: there is no such file.
+        ModelCorrupt: the file is no text, empty or cut off.
+        UnsupportedParameter: an option asks for what a toy does not have.
+    """
+    _refuse_what_it_cannot(options)
+    info = ModelInfo(
+        vocab_size=VOCAB_SIZE,
+        context_length=options.ctx_size or CONTEXT_LENGTH,
+        slots=options.slots,
+        device="cpu",
+        quantization="counts, float32",
+        version=np.__version__,
+        chunk=CHUNK,
+        threads=1,
+        can_copy=True,
+    )
+    return ToyModel(_count(_read(files)), info)
+
+
+def _refuse_what_it_cannot(options: LoadOptions) -> None:
+    possible = {
+        "device": (None, "cpu"),
+        "ctx_size": (None, *range(1, CONTEXT_LENGTH + 1)),
+        "threads": (None, 1),
+        "gpu_layers": (None, 0),
+    }
+    for name, values in possible.items():
+        if (value := getattr(options, name)) not in values:
+            raise UnsupportedParameter(name, f"the toy backend cannot do {value}", hint="leave it out")
+
+
+def _read(files: ModelFiles) -> str:
+    try:
+        text = files.path.read_bytes().decode("ascii")
+    except OSError as error:
+        raise ModelNotFound(f"{files.path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ModelCorrupt(f"{files.path} is not a page of ASCII text: byte {error.start} is not a character") from None
+    if not text.endswith("\n"):
+        raise ModelCorrupt(f"{files.path} is empty or cut off: its last line has no end")
+    return text
+
+
+def _count(text: str) -> dict[tuple[int, ...], NDArray[np.float32]]:
+    """For each ending of 0 to ORDER tokens, the log of how often each token followed it: float32, (VOCAB_SIZE,)."""
+    rows: dict[tuple[int, ...], NDArray[np.float32]] = {}
+    for line in text.splitlines():
+        tokens = [*f": {line}".encode(), STOP]  # an answer comes after the colon that the chat template ends with
+        for at in range(2, len(tokens)):
+            for length in range(min(ORDER, at) + 1):
+                row = rows.setdefault(tuple(tokens[at - length : at]), np.full(VOCAB_SIZE, UNSEEN, np.float32))
+                row[tokens[at]] += 1
+    return {ending: np.log(row) for ending, row in rows.items()}
+
+
+def _noise(seed: int) -> NDArray[np.float32]:
+    """One number in [0, 1) for each token: float32, (VOCAB_SIZE,); multiplicative hashing, Knuth, TAOCP 6.4."""
+    mixed = np.arange(VOCAB_SIZE, dtype=np.uint32) * np.uint32(2654435761) ^ np.uint32(seed)
+    mixed = (mixed ^ mixed >> np.uint32(15)) * np.uint32(2246822519)
+    return (mixed >> np.uint32(8)).astype(np.float32) / np.float32(2**24)
