@@ -1,7 +1,8 @@
 """A model reference -> local files.
 
-Paths, installed packages and short names are followed here. It reads no header and knows nothing of what is inside a
-file; a damaged one is the header reader's to name.
+Paths, installed packages, short names and the hub's cache are looked through here; what is not in the cache
+`phiplug.repository` fetches. It reads no header and knows nothing of what is inside a file; a damaged one is the header
+reader's to name.
 """
 
 from __future__ import annotations
@@ -14,31 +15,40 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from phiplug.download import Progress, Quiet
 from phiplug.errors import ModelCorrupt, ModelError, ModelNotFound
-from phiplug.reference import Reference, is_inside, parse
+from phiplug.reference import Reference, parse
+from phiplug.repository import is_offline, names_in, pull, snapshot_of
+from phiplug.selection import INDEX, Selection, parts, select, shards, spell
 from phiplug.spi import Memo, ModelFiles
 
-_PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)  # llama.cpp's naming of a split
 
-
-def resolve(reference: str, *, aliases: Mapping[str, Sequence[str]], offline: bool = False) -> ModelFiles:
-    """Find a model's files.
+def resolve(
+    reference: str,
+    *,
+    aliases: Mapping[str, Sequence[str]],
+    offline: bool = False,
+    progress: Progress | None = None,
+) -> ModelFiles:
+    """Find a model's files; fetch them where they are on the hub and not yet in its cache.
 
     Args:
-        reference: a path, a name in `aliases`, `package:import_name/file.gguf`, or `hf:...`.
+        reference: a path, a name in `aliases`, `package:import_name/file.gguf`, or
+            `hf:owner/repo[:QUANT | /file.gguf][@revision]`.
         aliases: short names, each with the references that are tried for it, in order.
-        offline: fetch nothing.
+        offline: fetch nothing; HF_HUB_OFFLINE says the same.
+        progress: is told how far a download is.
 
     Raises:
         InvalidParameter: the reference is malformed.
-        ModelNotFound: it leads to no file.
+        ModelNotFound: it leads to no file, or does not choose one model.
         ModelCorrupt: a part of the model is missing.
         ModelError: there is a file, but it cannot be read.
+        DownloadFailed: the hub, the network or the disk would not let the files arrive whole.
     """
     parsed = parse(reference)
-    if parsed.kind == "name":
-        return _named(parsed, aliases, offline=offline)
-    return _follow(parsed, offline=offline)
+    finder = _Finder(offline, progress or Quiet())
+    return finder.named(parsed, aliases) if parsed.kind == "name" else finder.follow(parsed)
 
 
 def sha256_of(path: Path, memo: Memo) -> str:
@@ -55,30 +65,68 @@ def sha256_of(path: Path, memo: Memo) -> str:
     return digest
 
 
-def _follow(parsed: Reference, *, offline: bool) -> ModelFiles:  # noqa: ARG001  # the hub is next
-    if parsed.kind == "package":
-        return _in_package(parsed)
-    if parsed.kind == "path":
-        return _at_path(parsed.text, Path(parsed.place).expanduser())
-    raise ModelNotFound(f"{parsed.text} is on the hub, which this version does not follow yet")
+class _Finder:
+    """How references are followed in one call of `resolve`."""
+
+    def __init__(self, offline: bool, progress: Progress) -> None:
+        self._offline = offline
+        self._progress = progress
+
+    def named(self, parsed: Reference, aliases: Mapping[str, Sequence[str]]) -> ModelFiles:
+        references = aliases.get(parsed.place)
+        if references is None:
+            if Path(parsed.place).exists():
+                return _at_path(parsed.text, Path(parsed.place))
+            raise _unknown(parsed.place, aliases)
+        failures: list[ModelError] = []
+        for text in references:
+            try:
+                found = self.follow(parse(text))
+            except ModelNotFound as error:
+                failures.append(error)
+            else:
+                return ModelFiles(parsed.text, found.path, found.format)
+        reasons = "; ".join(error.message for error in failures) or "nothing is tried for it"
+        raise ModelNotFound(f"{parsed.place}: {reasons}", hint=failures[-1].hint if failures else None)
+
+    def follow(self, parsed: Reference) -> ModelFiles:
+        match parsed.kind:
+            case "path":
+                return _at_path(parsed.text, Path(parsed.place).expanduser())
+            case "package":
+                return _in_package(parsed)
+            case "hub":
+                return self._on_hub(parsed)
+            case "name":
+                raise ModelNotFound(f"{parsed.text!r} is a name, and names do not lead to names")
+
+    def _on_hub(self, parsed: Reference) -> ModelFiles:
+        found = cached(parsed)
+        if found is not None:
+            return found
+        if self._offline or is_offline():
+            raise ModelNotFound(
+                f"{parsed.text} is not in the cache, and the network is off limits",
+                hint="fetch it once without --offline and HF_HUB_OFFLINE",
+            )
+        return _files(parsed.text, *pull(parsed, self._progress))
 
 
-def _named(parsed: Reference, aliases: Mapping[str, Sequence[str]], *, offline: bool) -> ModelFiles:
-    references = aliases.get(parsed.place)
-    if references is None:
-        if Path(parsed.place).exists():
-            return _at_path(parsed.text, Path(parsed.place))
-        raise _unknown(parsed.place, aliases)
-    failures: list[ModelError] = []
-    for text in references:
-        try:
-            found = _follow(parse(text), offline=offline)
-        except ModelNotFound as error:
-            failures.append(error)
-        else:
-            return ModelFiles(parsed.text, found.path, found.format)
-    reasons = "; ".join(error.message for error in failures) or "nothing is tried for it"
-    raise ModelNotFound(f"{parsed.place}: {reasons}", hint=failures[-1].hint if failures else None)
+def cached(parsed: Reference) -> ModelFiles | None:
+    """Return the files that a hub reference chooses among those in the cache, or None; the network is not asked."""
+    folder = snapshot_of(parsed)
+    try:
+        selection = select(names_in(folder), file=parsed.file, quant=parsed.quant)
+        if selection.format == "folder":
+            _require_shards(folder)
+    except ModelError:
+        return None
+    return _files(parsed.text, folder, selection)
+
+
+def _files(reference: str, folder: Path, selection: Selection) -> ModelFiles:
+    path = folder if selection.format == "folder" else folder / selection.files[0]
+    return ModelFiles(reference, path, selection.format)
 
 
 def _unknown(name: str, aliases: Mapping[str, Sequence[str]]) -> ModelNotFound:
@@ -126,50 +174,32 @@ def _meant(reference: str) -> str | None:
 
 def _first_part(path: Path) -> Path:
     """Return the first file of a split, once all its parts are seen to be there; any other path as it is."""
-    match = _PART.search(path.name)
-    if match is None:
-        return path
-    stem, count = path.name[: match.start()], int(match[2])
-    parts = [path.with_name(f"{stem}-{index:05}-of-{count:05}.gguf") for index in range(1, count + 1)]
-    missing = [part.name for part in parts if not part.is_file()]
+    files = parts(path.name)
+    missing = [name for name in files if not path.with_name(name).is_file()]
     if missing:
-        raise ModelCorrupt(f"{len(missing)} of the {count} parts of {path.name} are missing: {_some(missing)}")
-    return parts[0]
+        raise ModelCorrupt(f"{len(missing)} of the {len(files)} parts of {path} are missing: {spell(missing)}")
+    return path.with_name(files[0])
 
 
 def _in_folder(reference: str, folder: Path) -> ModelFiles:
-    names = sorted(path.name for path in folder.iterdir())
-    if "config.json" in names and any(name.endswith(".safetensors") for name in names):
+    try:
+        selection = select(path.name for path in folder.iterdir() if path.is_file())
+    except ModelError as error:
+        raise type(error)(f"the folder {folder}: {error.message}", hint=error.hint) from error
+    if selection.format == "folder":
         _require_shards(folder)
-        return ModelFiles(reference, folder, "folder")
-    files = [name for name in names if name.lower().endswith(".gguf")]
-    whole = [name for name in files if (part := _PART.search(name)) is None or int(part[1]) == 1]
-    if len(whole) == 1:
-        return ModelFiles(reference, _first_part(folder / whole[0]), "gguf")
-    if whole:
-        raise ModelNotFound(f"the folder {folder} holds several models: {_some(whole)}", hint="name one of the files")
-    if "config.json" in names:
-        raise ModelNotFound(f"the folder {folder} holds config.json but no *.safetensors")
-    raise ModelNotFound(
-        f"the folder {folder} holds no model", hint="a GGUF file, or config.json beside *.safetensors, is looked for"
-    )
+    return _files(reference, folder, selection)
 
 
 def _require_shards(folder: Path) -> None:
-    """Raise ModelCorrupt where the folder's index names a shard that is not there, or outside."""
-    index = folder / "model.safetensors.index.json"
+    """Raise ModelCorrupt where the folder's index is none, or names a shard that is not there."""
+    index = folder / INDEX
     if not index.exists():
         return
     try:
-        shards = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
-        missing = [name for name in shards if not is_inside(name) or not (folder / name).is_file()]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        files = shards(json.loads(index.read_bytes())["weight_map"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelCorrupt(f"{index} is not an index of safetensors") from error
+    missing = [name for name in files if not (folder / name).is_file()]
     if missing:
-        raise ModelCorrupt(f"{len(missing)} of {len(shards)} shards of {folder} are missing: {_some(missing)}")
-
-
-def _some(names: Sequence[str]) -> str:
-    """Spell a list that may be long: its first eight."""
-    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    return ", ".join(names[:8]) + more
+        raise ModelCorrupt(f"{len(missing)} of the {len(files)} shards of {folder} are missing: {spell(missing)}")
