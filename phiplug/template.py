@@ -1,0 +1,147 @@
+"""Messages -> the text of a prompt, by the chat template that the model brings.
+
+HF transformers' renderer is the reference for what a template means; `phiplug.sandbox` sees to that and to the bounds.
+Here a template is found among a model's files, given its messages, and asked which of them it ignored. This file knows
+nothing of tokens: whether the text begins with a BOS is the tokenizer's affair.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from phiplug.errors import InvalidParameter, ModelCorrupt, TemplateFailed
+from phiplug.gguf import read_header
+from phiplug.sandbox import Sandbox
+from phiplug.spi import ModelFiles
+from phiplug.types import Message
+
+_OURS = frozenset({"messages", "add_generation_prompt"})
+_GGUF_KEY = "tokenizer.chat_template"
+
+
+class ChatTemplate:
+    """A chat template, compiled when it is first used: a broken one harms nobody who does not use it.
+
+    Args:
+        source: what the template's author wrote in Jinja, at most `phiplug.sandbox.MAX_SOURCE` characters.
+        clock: what `strftime_now` in a template reads.
+    """
+
+    def __init__(self, source: str, *, clock: Callable[[], datetime] = datetime.now) -> None:
+        self.source = source
+        self._sandbox = Sandbox(source, clock=clock)
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        *,
+        special_tokens: Mapping[str, str],
+        add_generation_prompt: bool = True,
+        extra: Mapping[str, object] | None = None,
+    ) -> str:
+        """Return the prompt for `messages`.
+
+        Args:
+            messages: the conversation so far.
+            special_tokens: the texts of bos_token, eos_token, ... as `Tokenizer.special_tokens` has them.
+            add_generation_prompt: end with what introduces the assistant's next turn.
+            extra: more variables for the template, of plain JSON types, such as tools or enable_thinking.
+
+        Raises:
+            TemplateFailed: the template is invalid, refuses the messages, or goes beyond what the sandbox allows.
+            InvalidParameter: `extra` names a variable that is set here.
+        """
+        taken = sorted(_OURS & set(extra or ()))
+        if taken:
+            raise InvalidParameter("extra", f"{taken[0]} is set by phiplug itself")
+        context = {"tools": None, "documents": None, **special_tokens, **(extra or {})}
+        context["messages"] = [{"role": message.role, "content": message.content} for message in messages]
+        context["add_generation_prompt"] = add_generation_prompt
+        return self._sandbox.render(context)
+
+    def dropped(self, messages: Sequence[Message], rendered: str) -> list[Message]:
+        """Return the messages whose content is not in the prompt that was rendered from them.
+
+        Phi-3-mini's template ignores system messages, for instance. Whitespace at both ends does not count, nor does
+        reasoning up to `</think>`, which templates leave out of earlier turns on purpose. The longest contents are
+        looked for first and each finds its own place, so that a short one is not found within another.
+        """
+        lost: list[int] = []
+        by_length = sorted(range(len(messages)), key=lambda index: (len(messages[index].content), index), reverse=True)
+        for index in by_length:
+            form = next((form for form in _forms(messages[index].content) if form in rendered), None)
+            if form is None:
+                lost.append(index)
+            elif form:
+                rendered = rendered.replace(form, "\0", 1)
+        return [messages[index] for index in sorted(lost)]
+
+    def variables(self) -> list[str]:
+        """Return the names that the template reads from outside, sorted; raises `TemplateFailed` if it is invalid."""
+        return self._sandbox.variables()
+
+
+def find_template(files: ModelFiles) -> str | None:
+    """Return the source of the chat template that a model's files carry, or None; there is no default one.
+
+    In a GGUF it is metadata; in a folder the file chat_template.jinja, or else an entry of tokenizer_config.json, which
+    may hold several by name: then it is the one named "default".
+
+    Raises:
+        ModelCorrupt: the file that should hold the template cannot be read as what it is.
+        TemplateFailed: there are several templates and none is named "default".
+    """
+    if files.format == "gguf":
+        return _text_or_none(files.path, read_header(files.path).metadata.get(_GGUF_KEY))
+    if files.format == "folder":
+        return _of_folder(files.path)
+    return None
+
+
+def _forms(content: str) -> list[str]:
+    """How a content may look in a prompt: as it is, without its reasoning, or within JSON."""
+    bare = content.strip()
+    return [bare, bare.rpartition("</think>")[2].strip(), json.dumps(bare, ensure_ascii=False)[1:-1]]
+
+
+def _of_folder(folder: Path) -> str | None:
+    jinja, config = folder / "chat_template.jinja", folder / "tokenizer_config.json"
+    if jinja.is_file():
+        return _read(jinja)
+    if not config.is_file():
+        return None
+    try:
+        entries = json.loads(_read(config))
+    except (ValueError, RecursionError) as error:
+        raise ModelCorrupt(f"{config} is not JSON: {error}") from None
+    template = entries.get("chat_template") if isinstance(entries, dict) else None
+    return _text_or_none(config, _default_of(config, template) if isinstance(template, list) else template)
+
+
+def _default_of(path: Path, named: list[Any]) -> Any:  # Any: what JSON holds
+    """Of [{"name": ..., "template": ...}, ...] the template named "default"."""
+    templates = {str(entry.get("name")): entry.get("template") for entry in named if isinstance(entry, dict)}
+    if "default" not in templates:
+        names = ", ".join(sorted(templates)) or "none"
+        raise TemplateFailed(
+            f'{path} holds several chat templates ({names}), but none is named "default"',
+            hint="give one with --chat-template",
+        )
+    return templates["default"]
+
+
+def _text_or_none(path: Path, template: Any) -> str | None:  # Any: what JSON or GGUF metadata holds
+    if template is None or isinstance(template, str):
+        return template
+    raise ModelCorrupt(f"the chat template in {path} is {type(template).__name__}, not text")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelCorrupt(f"{path} cannot be read as UTF-8 text: {error}") from None
