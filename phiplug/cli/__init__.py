@@ -1,0 +1,101 @@
+"""The command line: one module per command, imported when that command is run and not before.
+
+`phiplug --help` lists names and summaries from the table below and from entry points, and imports neither numpy nor any
+engine. What a command raises becomes one line on stderr and an exit code here, in one place.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import warnings
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from phiplug.errors import PhiplugError, PhiplugWarning, outcome_of
+
+COMMANDS = {
+    "run": "Answer one prompt, printed as it is decoded.",
+    "backends": "List the backends, whether they work here, and how to install them.",
+    "models": "Look into a model's files.",
+}
+"""Our own commands: the module of that name in this package, and what it does."""
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+class _Commands(TyperGroup):
+    """A group that imports a command's module only to run it."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  # Any: click's context, which typer keeps private
+        """Return the names, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> TyperCommand | None:  # noqa: ARG002  # Any: as above
+        """Return a stand-in that knows the name and the summary, enough for a listing."""
+        if cmd_name not in COMMANDS:
+            return None
+        return TyperCommand(cmd_name, help=COMMANDS[cmd_name])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:  # Any: as above
+        """Return the command itself, imported now."""
+        name, _, rest = super().resolve_command(ctx, args)
+        module = importlib.import_module(f"phiplug.cli.{name}")
+        return name, typer.main.get_command(module.app), rest
+
+    def invoke(self, ctx: Any) -> Any:  # Any: as above
+        """Run the command; errors become a line and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except PhiplugError as error:
+            complain(error)
+            raise typer.Exit(outcome_of(error).exit_code) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            # The reader has gone. Python flushes stdout once more at exit, so there must be somewhere to flush to.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def phiplug(
+    version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
+) -> None:
+    """Run a language model through any engine: same prompt, same sampling, same text. Only the hardware changes."""
+    if version:
+        from phiplug import __version__
+
+        typer.echo(f"phiplug {__version__}")
+        raise typer.Exit
+
+
+def complain(error: PhiplugError) -> None:
+    """Print an error as one line on stderr, with its class for scripts to look for."""
+    typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
+    typer.secho(f"{error} [{type(error).__name__}]", err=True)
+
+
+def main() -> None:
+    """Run the command line."""
+    warnings.simplefilter("always", PhiplugWarning)
+    warnings.showwarning = _warn  # type: ignore[assignment]  # it takes fewer arguments by name than typeshed lists
+    app()
+
+
+def _warn(message: Warning | str, category: type[Warning], *_: object) -> None:
+    if issubclass(category, PhiplugWarning):
+        typer.secho("warning: ", fg="yellow", err=True, nl=False)
+        typer.secho(str(message), err=True)

@@ -1,0 +1,55 @@
+"""`phiplug backends`: what is installed, whether it works here, and the command that would make it work."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from phiplug.cli.flags import command_app
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from phiplug.probing import BackendReport
+
+app = command_app()
+
+
+@app.command()
+def backends(as_json: Annotated[bool, typer.Option("--json", help="One line with everything.")] = False) -> None:
+    """List the backends, whether they work here, and how to install them."""
+    from phiplug.plugins import Plugins
+    from phiplug.probing import report_backends
+
+    reports = report_backends(Plugins.installed())
+    if as_json:
+        typer.echo(json.dumps([asdict(report) for report in reports]))
+        return
+    from rich.console import Console
+
+    Console(highlight=False).print(_table(reports))
+
+
+def _table(reports: list[BackendReport]) -> RenderableType:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("backend", "here", "devices", "about"):
+        table.add_column(heading, overflow="fold")
+    for report in reports:
+        here = "[green]yes[/]" if report.available else "[red]no[/]"
+        table.add_row(f"[bold]{report.name}[/]", here, " ".join(report.devices), _about(report))
+    return table
+
+
+def _about(report: BackendReport) -> RenderableType:
+    """Say what the backend is, and what keeps it from working."""
+    from rich.text import Text
+
+    versions = ", ".join(f"{name} {version}" for name, version in report.versions.items()) or report.distribution
+    lines = [report.summary, versions] if report.available else [report.summary, report.reason, report.install]
+    return Text("\n".join(line for line in lines if line))

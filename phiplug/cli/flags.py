@@ -1,0 +1,197 @@
+"""Groups of flags that several commands share, each a dataclass that becomes part of a command's signature.
+
+`@takes(LoadFlags)` gives a command every flag of `LoadFlags` and hands it one value of that class. So a flag is spelt,
+documented and checked in one place. Nothing here loads anything.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+
+import typer
+
+from phiplug.errors import InvalidParameter
+
+if TYPE_CHECKING:
+    from phiplug.llm import LLM
+    from phiplug.types import SamplingParams
+
+MODEL, PROMPT, SAMPLING, OUTPUT = "Model and engine", "Prompt", "Sampling", "Output"
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFlags:
+    """Which model, on which engine."""
+
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "-m",
+            "--model",
+            envvar="PHIPLUG_MODEL",
+            rich_help_panel=MODEL,
+            help="A path, an alias, hf:owner/repo or package:name/file.gguf.",
+            show_default="smollm2",
+        ),
+    ] = None
+    backend: Annotated[
+        str,
+        typer.Option(
+            "-b", "--backend", envvar="PHIPLUG_BACKEND", rich_help_panel=MODEL, help="See `phiplug backends`."
+        ),
+    ] = "auto"
+    device: Annotated[
+        str | None, typer.Option("--device", rich_help_panel=MODEL, help="cpu, metal or cuda.", show_default="the best")
+    ] = None
+    ctx_size: Annotated[
+        int | None,
+        typer.Option(
+            "-c", "--ctx-size", rich_help_panel=MODEL, help="Tokens per sequence.", show_default="the backend's"
+        ),
+    ] = None
+    threads: Annotated[
+        int | None,
+        typer.Option("--threads", rich_help_panel=MODEL, help="A fixed number.", show_default="measured"),
+    ] = None
+    gpu_layers: Annotated[
+        int | None,
+        typer.Option("--gpu-layers", rich_help_panel=MODEL, help="Layers on the GPU.", show_default="all"),
+    ] = None
+    exact_scales: Annotated[
+        bool,
+        typer.Option("--exact-scales", rich_help_panel=MODEL, help="MLX: keep quantization scales in float32."),
+    ] = False
+    chat_template: Annotated[
+        str | None,
+        typer.Option(
+            "--chat-template",
+            rich_help_panel=PROMPT,
+            help="A Jinja file that replaces the model's.",
+            show_default=False,
+        ),
+    ] = None
+    offline: Annotated[bool, typer.Option("--offline", rich_help_panel=MODEL, help="Fetch nothing.")] = False
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", rich_help_panel=OUTPUT, help="Let the engine's own log through.")
+    ] = False
+
+    def load(self) -> LLM:
+        """Load the model that these flags name."""
+        from phiplug.load import load
+
+        return load(
+            self.model,
+            backend=self.backend,
+            device=self.device,
+            ctx_size=self.ctx_size,
+            threads=self.threads,
+            gpu_layers=self.gpu_layers,
+            exact_scales=self.exact_scales,
+            chat_template=_template_source(self.chat_template),
+            offline=self.offline,
+            verbose=self.verbose,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingFlags:
+    """How tokens are drawn; the defaults are those of `SamplingParams`."""
+
+    temperature: Annotated[
+        float, typer.Option("-t", "--temperature", "--temp", rich_help_panel=SAMPLING, help="0 is greedy.")
+    ] = 0.8
+    top_p: Annotated[float, typer.Option("--top-p", rich_help_panel=SAMPLING, help="Nucleus mass; 1 is off.")] = 0.95
+    top_k: Annotated[int, typer.Option("--top-k", rich_help_panel=SAMPLING, help="Survivors; 0 is off.")] = 0
+    min_p: Annotated[
+        float, typer.Option("--min-p", rich_help_panel=SAMPLING, help="Relative to the likeliest; 0 is off.")
+    ] = 0.0
+    repeat_penalty: Annotated[float, typer.Option("--repeat-penalty", rich_help_panel=SAMPLING, help="1 is off.")] = 1.1
+    repeat_last_n: Annotated[
+        int, typer.Option("--repeat-last-n", rich_help_panel=SAMPLING, help="Its window; 0 is off, -1 is everything.")
+    ] = 64
+    penalize_prompt: Annotated[
+        bool, typer.Option("--penalize-prompt", rich_help_panel=SAMPLING, help="Let the prompt count as repetition.")
+    ] = False
+    frequency_penalty: Annotated[
+        float, typer.Option("--frequency-penalty", rich_help_panel=SAMPLING, help="Per occurrence.")
+    ] = 0.0
+    presence_penalty: Annotated[
+        float, typer.Option("--presence-penalty", rich_help_panel=SAMPLING, help="Per token that occurred.")
+    ] = 0.0
+    logit_bias: Annotated[
+        list[str] | None,
+        typer.Option("--logit-bias", rich_help_panel=SAMPLING, help="ID=BIAS; may be repeated.", show_default=False),
+    ] = None
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", rich_help_panel=SAMPLING, help="Same seed, same text.", show_default="random"),
+    ] = None
+
+    def params(self) -> SamplingParams:
+        """Return the checked parameters."""
+        from phiplug.types import SamplingParams
+
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return SamplingParams(**values | {"logit_bias": dict(map(_bias, self.logit_bias or ()))})
+
+
+def command_app() -> typer.Typer:
+    """Return the app that a command's module fills; all of them behave alike."""
+    return typer.Typer(
+        add_completion=False, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
+    )
+
+
+def takes(*groups: type) -> Callable[[Callable[..., R]], Callable[..., R]]:
+    """Give a command the flags of these dataclasses; it is called with a value of each, then its own arguments."""
+
+    def decorate(command: Callable[..., R]) -> Callable[..., R]:
+        def wrapper(**arguments: Any) -> R:  # Any: what typer parsed, by the types of the fields
+            values = [group(**{field.name: arguments.pop(field.name) for field in fields(group)}) for group in groups]
+            return command(*values, **arguments)
+
+        own = list(inspect.signature(command, eval_str=True).parameters.values())[len(groups) :]
+        parameters = own + [parameter for group in groups for parameter in _parameters(group)]
+        wrapper.__doc__ = command.__doc__
+        wrapper.__name__ = command.__name__
+        wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads it
+        wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return wrapper
+
+    return decorate
+
+
+def _parameters(group: type) -> list[inspect.Parameter]:
+    hints = get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if field.default is MISSING else field.default,
+            annotation=hints[field.name],
+        )
+        for field in fields(group)
+    ]
+
+
+def _bias(text: str) -> tuple[int, float]:
+    token, _, bias = text.partition("=")
+    try:
+        return int(token), float(bias)
+    except ValueError:
+        raise InvalidParameter("logit_bias", f"{text!r} is not ID=BIAS, as in 42=-1.5") from None
+
+
+def _template_source(given: str | None) -> str | None:
+    """Read a chat template from the file that the user names."""
+    if given is None:
+        return None
+    try:
+        with open(given, encoding="utf-8") as file:  # noqa: PTH123  pathlib is not needed for one read
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidParameter("chat_template", f"{given} cannot be read: {error}") from None

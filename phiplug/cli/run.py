@@ -1,0 +1,148 @@
+"""`phiplug run`: one prompt -> its answer on stdout, statistics on stderr; or all of it as one line of JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from phiplug.cli.flags import OUTPUT, PROMPT, LoadFlags, SamplingFlags, command_app, takes
+from phiplug.errors import InvalidParameter
+
+if TYPE_CHECKING:
+    from phiplug.llm import LLM, Stream
+    from phiplug.types import Completion, Message, Request, SamplingParams, Timings, Usage
+
+app = command_app()
+
+
+@dataclass(frozen=True, slots=True)
+class RunFlags:
+    """What `run` asks and how it prints."""
+
+    system: Annotated[
+        str | None, typer.Option("-s", "--system", rich_help_panel=PROMPT, help="A system message.", show_default=False)
+    ] = None
+    raw: Annotated[bool, typer.Option("--raw", rich_help_panel=PROMPT, help="No chat template: continue the text.")] = (
+        False
+    )
+    strict_content: Annotated[
+        bool, typer.Option("--strict-content", rich_help_panel=PROMPT, help="Refuse control tokens in the prompt.")
+    ] = False
+    max_tokens: Annotated[
+        int, typer.Option("-n", "--max-tokens", "--sample-len", rich_help_panel=OUTPUT, help="At most so many.")
+    ] = 512
+    stop: Annotated[
+        list[str] | None,
+        typer.Option("--stop", rich_help_panel=OUTPUT, help="Ends the answer; may be repeated.", show_default=False),
+    ] = None
+    no_stream: Annotated[
+        bool, typer.Option("--no-stream", rich_help_panel=OUTPUT, help="Print it when it is whole.")
+    ] = False
+    as_json: Annotated[bool, typer.Option("--json", rich_help_panel=OUTPUT, help="One line with everything.")] = False
+
+
+@app.command()
+@takes(LoadFlags, SamplingFlags, RunFlags)
+def run(
+    load: LoadFlags,
+    sampling: SamplingFlags,
+    flags: RunFlags,
+    prompt: Annotated[str, typer.Argument(help="The user's message; - reads standard input.")],
+) -> None:
+    """Answer one prompt, printed as it is decoded."""
+    params = sampling.params()  # what is out of range is said before a model is loaded
+    asked = _prompt(prompt, flags)
+    with load.load() as llm:
+        stream = llm.submit(_request(llm, asked, params, flags))
+        if flags.as_json:
+            typer.echo(json.dumps(_report(llm, stream.completion()), ensure_ascii=False))
+        else:
+            _print(llm, stream, whole=flags.no_stream)
+
+
+def _prompt(prompt: str, flags: RunFlags) -> str | list[Message]:
+    """Return what is asked: a text, or a conversation where there is a system message."""
+    from phiplug.types import Message
+
+    text = sys.stdin.read() if prompt == "-" else prompt
+    if flags.system is None:
+        return text
+    if flags.raw:
+        raise InvalidParameter("system", "a raw prompt has no messages", hint="drop --system or --raw")
+    if not text:
+        raise InvalidParameter("prompt", "is empty")
+    return [Message("system", flags.system), Message("user", text)]
+
+
+def _request(llm: LLM, prompt: str | list[Message], params: SamplingParams, flags: RunFlags) -> Request:
+    from phiplug.llm import PromptOptions
+
+    options = PromptOptions(flags.raw, flags.strict_content)
+    return llm.request(prompt, params, options, max_tokens=flags.max_tokens, stop=tuple(flags.stop or ()))
+
+
+def _print(llm: LLM, stream: Stream, *, whole: bool) -> None:
+    """Print the text as it comes, or when it is whole; then a line of statistics on stderr."""
+    text = ""
+    for chunk in stream:
+        text += chunk.text
+        if not whole:
+            print(chunk.text, end="", flush=True)
+    if whole:
+        print(text, end="")
+    print("" if text.endswith("\n") else "\n", end="", flush=True)
+    if chunk.usage and chunk.timings:
+        line = summary(llm, chunk.usage, chunk.timings)
+        typer.secho(f"{line} · seed {stream.request.sampling.seed}", dim=True, err=True)
+
+
+def summary(llm: LLM, usage: Usage, timings: Timings) -> str:
+    """Return the statistics of an answer as one line."""
+    info = llm.info
+    threads = f" {info.threads} thread{'s' if info.threads != 1 else ''}" if info.threads else ""
+    cached = f" ({usage.cached_tokens} reused)" if usage.cached_tokens else ""
+    return " · ".join(
+        [
+            f"{usage.prompt_tokens} prompt tokens{cached} at {timings.prefill_tps:.0f}/s",
+            f"{usage.completion_tokens} new tokens" + (f" at {timings.decode_tps:.0f}/s" if timings.decode_tps else ""),
+            f"first text after {timings.ttft_s:.2f} s" if timings.ttft_s else "no text",
+            f"{llm.backend} on {info.device}{threads}",
+        ]
+    )
+
+
+def _report(llm: LLM, completion: Completion) -> dict[str, Any]:  # Any: what JSON holds
+    """Return everything about one answer, for --json."""
+    from phiplug.hub import sha256_of
+    from phiplug.load import memo
+
+    info, timings = llm.info, completion.timings
+    path = llm.files.path
+    return {
+        "text": completion.text,
+        "tokens": completion.tokens,
+        "prompt_tokens": completion.usage.prompt_tokens,
+        "prompt_ids": completion.prompt_ids,
+        "finish_reason": completion.finish_reason,
+        "backend": llm.backend,
+        "device": info.device,
+        "threads": info.threads,
+        "model": {
+            "reference": llm.files.reference,
+            "path": str(path),
+            "sha256": sha256_of(path, memo()) if path.is_file() else None,
+            "quantization": info.quantization,
+        },
+        "sampling": {field.name: getattr(completion.sampling, field.name) for field in fields(completion.sampling)}
+        | {"logit_bias": dict(completion.sampling.logit_bias)},
+        "timings": {
+            "load_s": llm.load_s,
+            "ttft_s": timings.ttft_s,
+            "prefill_tps": timings.prefill_tps,
+            "decode_tps": timings.decode_tps,
+        },
+    }

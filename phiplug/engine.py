@@ -1,0 +1,213 @@
+"""The token loop: requests -> chunks of text, one sequence or many at once.
+
+The engine owns the ids; the backend owns the key-value cache behind them, slot by slot. What a row of logits becomes is
+`phiplug.answer`'s business. The engine knows nothing of templates, files or how a backend was found.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from phiplug.answer import Answer
+from phiplug.errors import (
+    BackendFailed,
+    ContractMismatch,
+    InvalidParameter,
+    ModelBusy,
+    OutOfMemory,
+    PhiplugError,
+    PromptTooLong,
+)
+from phiplug.spi import Retunable, Step
+
+if TYPE_CHECKING:
+    from phiplug.spi import Logits, Model, Pass, Tokenizer
+    from phiplug.types import Chunk, Request, Reuse
+
+T = TypeVar("T")
+
+
+class Engine:
+    """A model, its tokenizer, and the ids that each slot of the model holds.
+
+    May be used from several threads: streams on one engine take turns.
+    """
+
+    def __init__(self, model: Model, tokenizer: Tokenizer, *, backend: str = "the backend") -> None:
+        """Drive `model`, all of whose slots are empty; `backend` is its name in errors."""
+        info = model.info
+        self.model = model
+        self.tokenizer = tokenizer
+        self._backend = backend
+        self._vocab_size, self._context, self._chunk = info.vocab_size, info.context_length, info.chunk
+        self._slots = [_Slot(index) for index in range(info.slots)]
+        self._turn = _Turn()
+
+    def stream(self, request: Request) -> Generator[Chunk]:
+        """Continue one prompt; the last chunk says why it ended. Closing the iterator cancels between tokens.
+
+        Raises:
+            PromptTooLong: at once; the context does not hold the prompt and one token more.
+            InvalidParameter: at once; the prompt has an id that the model does not have.
+            ModelBusy: this thread has not finished an earlier stream.
+            GenerationError: the backend failed, or its logits leave no token to choose.
+        """
+        return (chunk for _, chunk in self.stream_all([request]))
+
+    def stream_all(self, requests: Sequence[Request]) -> Generator[tuple[int, Chunk]]:
+        """Continue several prompts at once, each in a slot of its own, and yield (index of the request, chunk).
+
+        Raises:
+            As `stream` does, and InvalidParameter for more requests than the model has slots.
+        """
+        self._admit(requests)
+        return self._run(requests, started=time.perf_counter())
+
+    def close(self) -> None:
+        """Close the model; streams that are open on it end in an error."""
+        self.model.close()
+
+    def _run(self, requests: Sequence[Request], *, started: float) -> Generator[tuple[int, Chunk]]:
+        with self._turn:
+            self._retune(requests)
+            live = self._begin(requests, started)
+            while live:
+                going = [sequence for sequence in live if sequence.answer.finish_reason is None]
+                asked = self._ask([Step(sequence.slot.index, (sequence.answer.token,)) for sequence in going])
+                for sequence in live:  # asked before we talk: the device works while the caller handles the text
+                    yield sequence.request, sequence.answer.chunk()
+                for sequence, row in zip(going, self._wait(asked, len(going)), strict=True):
+                    sequence.answer.take(row)
+                live = going
+
+    def _begin(self, requests: Sequence[Request], started: float) -> list[_Sequence]:
+        """Prefill each request in a slot of its own and draw its first token."""
+        free = list(self._slots)
+        live = []
+        for index, request in enumerate(requests):
+            slot = max(free, key=lambda slot: slot.shared_with(request.prompt_ids))  # the first of equals
+            free.remove(slot)
+            limit = min(request.max_tokens, self._context - len(request.prompt_ids))
+            answer = Answer(request, self.tokenizer, limit=limit, started=started)
+            answer.cached, row = self._prefill(slot, request)
+            answer.take(row)
+            live.append(_Sequence(index, slot, answer))
+        return live
+
+    def _prefill(self, slot: _Slot, request: Request) -> tuple[int, Logits]:
+        """Bring `slot` to the end of the prompt; return how much of it needed no computing, and the last row."""
+        ids = request.prompt_ids
+        wanted = min(slot.reusable(ids, request.reuse, self._chunk), len(ids) - 1)  # the last id is always run again
+        kept = self._guarded(lambda: self.model.rewind(slot.index, wanted))
+        slot.cut(kept, self._chunk)
+        pieces = [ids[start : start + self._chunk] for start in range(kept, len(ids), self._chunk)]
+        for piece in pieces[:-1]:
+            self._ask([Step(slot.index, piece, rows=0)])
+        return kept, self._wait(self._ask([Step(slot.index, pieces[-1])]), 1)[0]
+
+    def _ask(self, steps: list[Step]) -> Pass | None:
+        """Ask the backend for a pass, and write down what its slots will hold."""
+        if not steps:
+            return None
+        for step in steps:
+            self._slots[step.slot].extend(step.tokens, self._chunk)
+        return self._guarded(lambda: self.model.forward(steps))
+
+    def _wait(self, asked: Pass | None, rows: int) -> list[Logits]:
+        """Wait for the logits, a float32 (V,) for each row, and hold the backend to their shape."""
+        if asked is None:
+            return []
+        logits = self._guarded(asked.logits)
+        if logits.shape != (rows, self._vocab_size) or logits.dtype != "float32":
+            raise ContractMismatch(
+                f"{self._backend} returned {logits.dtype} logits of shape {logits.shape} "
+                f"where float32 ({rows}, {self._vocab_size}) was promised"
+            )
+        return list(logits)
+
+    def _admit(self, requests: Sequence[Request]) -> None:
+        """Refuse what cannot be done before anything is computed."""
+        if len(requests) > len(self._slots):
+            raise InvalidParameter("requests", f"{len(requests)} at once, but the model has {len(self._slots)} slots")
+        for request in requests:
+            if len(request.prompt_ids) >= self._context:
+                raise PromptTooLong(len(request.prompt_ids), self._context)
+            if min(request.prompt_ids) < 0 or max(request.prompt_ids) >= self._vocab_size:
+                raise InvalidParameter("prompt", f"has an id outside the model's vocabulary of {self._vocab_size}")
+
+    def _retune(self, requests: Sequence[Request]) -> None:
+        if all(request.retunable for request in requests) and isinstance(self.model, Retunable):
+            self.model.retune()
+
+    def _guarded(self, call: Callable[[], T]) -> T:
+        """Call the backend; what it raises that is not ours becomes ours and bears its name."""
+        try:
+            return call()
+        except PhiplugError:
+            raise
+        except MemoryError as error:
+            raise OutOfMemory(f"{self._backend} ran out of memory", hint="lower --ctx-size") from error
+        except Exception as error:
+            raise BackendFailed(f"{self._backend} failed: {type(error).__name__}: {error}") from error
+
+
+class _Slot:
+    """What one slot of the model holds: its ids, of which the first `chunked` were prefilled as whole chunks.
+
+    After a pass that failed it may hold less; `Model.rewind` says how much.
+    """
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self._ids: list[int] = []
+        self._chunked = 0
+
+    def shared_with(self, ids: Sequence[int]) -> int:
+        """Return the length of the prefix that this slot shares with `ids`."""
+        pairs = zip(self._ids, ids, strict=False)
+        return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(self._ids), len(ids)))
+
+    def reusable(self, ids: Sequence[int], reuse: Reuse, chunk: int) -> int:
+        """Return how much of `ids` need not be computed again; `Request.reuse` says what the kinds promise."""
+        if reuse == "none":
+            return 0
+        shared = self.shared_with(ids)
+        return shared if reuse == "all" else min(shared, self._chunked, len(ids) - 1) // chunk * chunk
+
+    def extend(self, ids: Sequence[int], chunk: int) -> None:
+        if self._chunked == len(self._ids) and len(ids) == chunk:
+            self._chunked += chunk
+        self._ids.extend(ids)
+
+    def cut(self, length: int, chunk: int) -> None:
+        del self._ids[length:]
+        self._chunked = min(self._chunked, length // chunk * chunk)
+
+
+class _Sequence(NamedTuple):
+    """An answer in the making, the index of its request, and where its cache is."""
+
+    request: int
+    slot: _Slot
+    answer: Answer
+
+
+class _Turn:
+    """A lock that names the one mistake which would otherwise wait for ever."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._owner: int | None = None
+
+    def __enter__(self) -> None:
+        if self._owner == threading.get_ident():
+            raise ModelBusy("another stream of this model is open", hint="read it to its end or close() it first")
+        self._lock.acquire()
+        self._owner = threading.get_ident()
+
+    def __exit__(self, *_: object) -> None:
+        self._owner = None
+        self._lock.release()

@@ -1,0 +1,260 @@
+"""A loaded model that speaks text: messages -> ids -> the engine -> chunks.
+
+It holds the prompt's side of the rules in docs/sampling.md: template, beginning of sequence, control tokens in a user's
+text. It knows nothing of how files and backends are found; `phiplug.load` puts it together.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from phiplug.errors import InvalidParameter, PhiplugWarning, TemplateFailed
+from phiplug.tokenizer import with_bos
+from phiplug.types import Chunk, Completion, Message, Request, SamplingParams, require_text
+
+if TYPE_CHECKING:
+    from phiplug.engine import Engine
+    from phiplug.spi import ModelFiles, ModelInfo, Tokenizer
+    from phiplug.template import ChatTemplate
+
+GREEDY = 1e-6  # a temperature below this takes the largest logit; docs/sampling.md, step 5
+
+
+@dataclass(frozen=True, slots=True)
+class PromptOptions:
+    """How a prompt becomes ids.
+
+    Attributes:
+        raw: the text is the prompt; no chat template.
+        strict_content: refuse control tokens in a message, rather than warn and parse them as the reference does.
+    """
+
+    raw: bool = False
+    strict_content: bool = False
+
+
+class LLM:
+    """A model, ready to answer. Use it as a context manager, or `close` it.
+
+    May be called from several threads: calls take turns.
+
+    Attributes:
+        files: where the model came from.
+        backend: the name of the backend that computes it.
+        load_s: how long loading took, in seconds, where `load` did it.
+    """
+
+    def __init__(self, engine: Engine, template: ChatTemplate | None, *, files: ModelFiles, backend: str) -> None:
+        self.files = files
+        self.backend = backend
+        self.load_s = 0.0
+        self._engine = engine
+        self._template = template
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the loaded model says about itself."""
+        return self._engine.model.info
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer, the same on every backend."""
+        return self._engine.tokenizer
+
+    def stream(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        max_tokens: int = 512,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        min_p: float | None = None,
+        repeat_penalty: float | None = None,
+        repeat_last_n: int | None = None,
+        seed: int | None = None,
+        stop: str | Sequence[str] = (),
+        raw: bool = False,
+        params: SamplingParams | None = None,
+    ) -> Stream:
+        """Answer, a chunk at a time; closing the iterator cancels.
+
+        Args:
+            prompt: one user message, or a conversation; with `raw`, the text that the model continues.
+            max_tokens: at most so many tokens.
+            temperature: this and the next six override what `params` says; see `SamplingParams`.
+            top_p: the nucleus.
+            top_k: how many tokens survive.
+            min_p: the least probability, relative to the largest.
+            repeat_penalty: against repetition.
+            repeat_last_n: its window.
+            seed: the same seed gives the same text; random if None.
+            stop: text that ends the answer and is not part of it.
+            raw: no chat template; `prompt` must be a str.
+            params: the other parameters, and the defaults of these.
+
+        Raises:
+            RequestError: at once, before anything is computed.
+            GenerationError: while reading; what was yielded before stands.
+        """
+        given: dict[str, Any] = {  # Any: replace() checks no types, SamplingParams does
+            "temperature": temperature,
+            "top_p": top_p,
+            "top_k": top_k,
+            "min_p": min_p,
+            "repeat_penalty": repeat_penalty,
+            "repeat_last_n": repeat_last_n,
+            "seed": seed,
+        }
+        sampling = replace(params or SamplingParams(), **{k: v for k, v in given.items() if v is not None})
+        stops = (stop,) if isinstance(stop, str) else tuple(stop)
+        return self.submit(self.request(prompt, sampling, PromptOptions(raw), max_tokens=max_tokens, stop=stops))
+
+    def generate(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        max_tokens: int = 512,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        min_p: float | None = None,
+        repeat_penalty: float | None = None,
+        repeat_last_n: int | None = None,
+        seed: int | None = None,
+        stop: str | Sequence[str] = (),
+        raw: bool = False,
+        params: SamplingParams | None = None,
+    ) -> Completion:
+        """Answer, whole. Arguments and errors are those of `stream`."""
+        return self.stream(
+            prompt,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            min_p=min_p,
+            repeat_penalty=repeat_penalty,
+            repeat_last_n=repeat_last_n,
+            seed=seed,
+            stop=stop,
+            raw=raw,
+            params=params,
+        ).completion()
+
+    def request(
+        self,
+        prompt: str | Sequence[Message],
+        sampling: SamplingParams,
+        options: PromptOptions = PromptOptions(),
+        *,
+        max_tokens: int = 512,
+        stop: tuple[str, ...] = (),
+    ) -> Request:
+        """Turn a prompt into ids, and settle the seed.
+
+        A request that can be repeated, because it has a seed or is greedy, reuses of an earlier prompt only what is bit
+        for bit the same as computing it again; so it gives the same answer whatever was asked before it.
+        """
+        repeatable = sampling.seed is not None or sampling.temperature < GREEDY
+        return Request(
+            prompt_ids=tuple(self.encode(prompt, options)),
+            sampling=sampling.seeded(),
+            max_tokens=max_tokens,
+            stop=stop,
+            reuse="chunks" if repeatable else "all",
+            retunable=not repeatable,
+        )
+
+    def submit(self, request: Request) -> Stream:
+        """Start on a request; nothing is computed before the first chunk is asked for.
+
+        Raises:
+            PromptTooLong: the context does not hold the prompt and one token more.
+        """
+        return Stream(request, self._engine.stream(request))
+
+    def encode(self, prompt: str | Sequence[Message], options: PromptOptions = PromptOptions()) -> list[int]:
+        """Turn a prompt into the ids that the model is given.
+
+        Raises:
+            InvalidParameter: the prompt is empty, or no text, or has control tokens where they are refused.
+            TemplateFailed: the model has no chat template, or it refused the messages.
+        """
+        text = self.render(prompt, options)
+        return with_bos(self.tokenizer.encode(text), self.tokenizer)
+
+    def render(self, prompt: str | Sequence[Message], options: PromptOptions = PromptOptions()) -> str:
+        """Turn a prompt into the text that is tokenized; errors are those of `encode`."""
+        if isinstance(prompt, str):
+            require_text("prompt", prompt)
+        if not prompt:
+            raise InvalidParameter("prompt", "is empty")
+        if options.raw:
+            if not isinstance(prompt, str):
+                raise InvalidParameter("raw", "takes one text, and this is a conversation")
+            return prompt
+        messages = (Message("user", prompt),) if isinstance(prompt, str) else tuple(prompt)
+        self._check_control_tokens(messages, strict=options.strict_content)
+        return self._templated(messages)
+
+    def close(self) -> None:
+        """Give back the model's memory. May be called twice."""
+        self._engine.close()
+
+    def __enter__(self) -> LLM:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _templated(self, messages: Sequence[Message]) -> str:
+        if self._template is None:
+            raise TemplateFailed(
+                f"{self.files.reference} brings no chat template", hint="give one with --chat-template, or use --raw"
+            )
+        text = self._template.render(messages, special_tokens=self.tokenizer.special_tokens)
+        for message in self._template.dropped(messages, text):
+            _warn(f"the chat template of {self.files.reference} drops the {message.role} message")
+        return text
+
+    def _check_control_tokens(self, messages: Sequence[Message], *, strict: bool) -> None:
+        for message in messages:
+            found = self.tokenizer.control_tokens_in(message.content)
+            if found and strict:
+                raise InvalidParameter("content", f"the {message.role} message holds the control token {found[0]!r}")
+            if found:
+                _warn(f"the {message.role} message holds the control token {found[0]!r}; --strict-content refuses it")
+
+
+class Stream:
+    """An answer as it comes: an iterator of chunks that knows its request.
+
+    Attributes:
+        request: what was asked, with the prompt's ids and the seed in force.
+    """
+
+    def __init__(self, request: Request, chunks: Generator[Chunk]) -> None:
+        self.request = request
+        self._chunks = chunks
+
+    def __iter__(self) -> Iterator[Chunk]:
+        return self._chunks
+
+    def __next__(self) -> Chunk:
+        return next(self._chunks)
+
+    def close(self) -> None:
+        """Cancel; the model is free for the next stream."""
+        self._chunks.close()
+
+    def completion(self) -> Completion:
+        """Read to the end and return the whole answer."""
+        return Completion.of(self.request, self._chunks)
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, PhiplugWarning, stacklevel=2)

@@ -1,0 +1,123 @@
+"""A model reference -> an `LLM`: files, backend, tokenizer and template, put together in one place."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from phiplug.errors import BackendFailed, BackendUnavailable, ModelUnsupported, PhiplugError
+from phiplug.memo import FileMemo
+from phiplug.spi import LoadOptions
+
+if TYPE_CHECKING:
+    from phiplug.llm import LLM
+    from phiplug.plugins import Plugins
+    from phiplug.spi import Backend, Model, ModelFiles
+
+DEFAULT_MODEL = "smollm2"
+
+
+def load(
+    reference: str | None = None,
+    *,
+    backend: str = "auto",
+    device: str | None = None,
+    ctx_size: int | None = None,
+    slots: int = 1,
+    threads: int | None = None,
+    gpu_layers: int | None = None,
+    exact_scales: bool = False,
+    chat_template: str | None = None,
+    offline: bool = False,
+    verbose: bool = False,
+) -> LLM:
+    """Load a model into the engine that suits this machine, or the one that is named.
+
+    Args:
+        reference: a path, an alias, `hf:owner/repo[:QUANT | /file.gguf][@revision]` or `package:name/file.gguf`; None
+            for the backend's own default, else `smollm2`.
+        backend: a backend's name, or "auto": of those that accept the model, one with an accelerator first.
+        device: "cpu", "metal", "cuda"; None for the backend's first choice.
+        ctx_size: how many tokens a sequence may have; None for the backend's choice.
+        slots: how many sequences are kept apart.
+        threads: a fixed number of threads; None for a measured one.
+        gpu_layers: how many layers go to the GPU; None for all.
+        exact_scales: keep quantization scales in float32 where the device would use float16.
+        chat_template: Jinja source that replaces the model's own.
+        offline: fetch nothing.
+        verbose: let the engine's own log through.
+
+    Raises:
+        ModelError: the model is not found, damaged, or nothing here runs it.
+        PluginError: the backend is not there, or does not work here.
+        InvalidParameter: an option is out of range, or the backend cannot honour it.
+    """
+    from phiplug.plugins import Plugins
+
+    started = time.perf_counter()
+    options = LoadOptions(device, ctx_size, slots, threads, gpu_layers, exact_scales, verbose, memo())
+    plugins = Plugins.installed()
+    chosen = None if backend == "auto" else plugins.backend(backend)
+    default = chosen.default_model if chosen else None
+    files = find(reference or default or DEFAULT_MODEL, plugins, offline=offline)
+    llm = assemble(files, chosen or plugins.choose(files), options, plugins, chat_template=chat_template)
+    llm.load_s = time.perf_counter() - started
+    return llm
+
+
+def find(reference: str, plugins: Plugins, *, offline: bool = False) -> ModelFiles:
+    """Find a model's files: what a plugin knows comes first, then paths, aliases, packages and the hub.
+
+    Raises:
+        ModelNotFound: the reference leads to no file.
+        DownloadFailed: it does, but the file could not be fetched.
+    """
+    from phiplug import hub
+    from phiplug.aliases import ALIASES
+
+    own = {name: alias.references for name, alias in ALIASES.items()}
+    found = plugins.find_model(reference)
+    return found or hub.resolve(reference, aliases={**plugins.model_aliases(), **own}, offline=offline)
+
+
+def assemble(
+    files: ModelFiles, backend: Backend, options: LoadOptions, plugins: Plugins, *, chat_template: str | None = None
+) -> LLM:
+    """Put a model's files and a backend together.
+
+    Raises:
+        ModelError: the files are damaged, or the backend does not take them.
+        BackendUnavailable: the backend's engine is missing or does not work here.
+    """
+    from phiplug.engine import Engine
+    from phiplug.llm import LLM
+    from phiplug.template import ChatTemplate, find_template
+    from phiplug.tokenizer import load_tokenizer
+
+    if not backend.accepts(files):
+        raise ModelUnsupported(f"the backend {backend.name} does not take {files.reference!r} ({files.format})")
+    tokenizer = plugins.tokenizer(files) or load_tokenizer(files)
+    source = chat_template or plugins.chat_template(files) or find_template(files)
+    engine = Engine(_loaded(backend, files, options), tokenizer, backend=f"the backend {backend.name}")
+    return LLM(engine, ChatTemplate(source) if source else None, files=files, backend=backend.name)
+
+
+def memo() -> FileMemo:
+    """Return where this user's measured facts are remembered."""
+    import platformdirs
+
+    return FileMemo(platformdirs.user_cache_path("phiplug") / "memo.json")
+
+
+def _loaded(backend: Backend, files: ModelFiles, options: LoadOptions) -> Model:
+    probe = backend.probe()
+    if not probe.available:
+        raise BackendUnavailable(f"the backend {backend.name} does not work here: {probe.reason}", hint=probe.install)
+    try:
+        return backend.load(files, options)
+    except PhiplugError:
+        raise
+    except Exception as error:
+        raise BackendFailed(
+            f"the backend {backend.name} failed to load {files.reference}: {type(error).__name__}: {error}"
+        ) from error

@@ -1,0 +1,283 @@
+"""Entry points -> plugins, backends and the answers of hooks. The only file that builds a PluginManager.
+
+A plugin is imported when it is first needed and no sooner: a backend by its name, the others when one of their hooks
+is. One that breaks is set aside with its reason and harms nothing else; asking for it by name raises that reason.
+No choice hangs on the order in which plugins were installed or registered.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+
+import pluggy
+
+from phiplug import hookspecs
+from phiplug.errors import (
+    BackendAmbiguous,
+    BackendNotFound,
+    BackendUnavailable,
+    ContractMismatch,
+    ModelUnsupported,
+    PluginError,
+    PluginLoadError,
+)
+from phiplug.spi import API_VERSION, Backend, Probe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+
+    from phiplug.spi import ModelFiles, Tokenizer
+
+BACKENDS = "phiplug.backends"
+COMMANDS = "phiplug.commands"
+OTHERS = "phiplug"
+
+ACCELERATORS = ("cuda", "metal", "rocm", "vulkan", "sycl")
+PREFERRED = ("llama-cpp", "mlx")
+"""Among backends of equal hardware, the faster ones on a CPU, as measured; then the alphabet decides."""
+
+T = TypeVar("T")
+Status = Literal["not loaded", "loaded", "broken", "disabled"]
+
+
+@dataclass(slots=True)
+class Plugin:
+    """An entry point and what became of it."""
+
+    entry: EntryPoint
+    status: Status = "not loaded"
+    error: PluginError | None = None
+    hooks: tuple[str, ...] = field(default=())
+
+    @property
+    def name(self) -> str:
+        """The name of the entry point; in the group of backends it is also the backend's."""
+        return self.entry.name
+
+    @property
+    def distribution(self) -> str:
+        """The distribution that brought it."""
+        return self.entry.dist.name if self.entry.dist else ""
+
+    @property
+    def version(self) -> str:
+        """The version of that distribution."""
+        return self.entry.dist.version if self.entry.dist else ""
+
+
+class Plugins:
+    """The plugins of this process, each in its state."""
+
+    def __init__(self, entries: Iterable[EntryPoint], disabled: Collection[str] = ()) -> None:
+        self._manager = pluggy.PluginManager("phiplug")
+        self._manager.add_hookspecs(hookspecs)
+        self._plugins = sorted(map(Plugin, entries), key=lambda plugin: (plugin.name, plugin.distribution))
+        for plugin in self._plugins:
+            if plugin.name in disabled or plugin.distribution in disabled:
+                plugin.status = "disabled"
+
+    @classmethod
+    def installed(cls) -> Plugins:
+        """Find what is installed; PHIPLUG_DISABLE_PLUGINS names entry points or distributions to leave out."""
+        found = entry_points()
+        entries = [entry for group in (BACKENDS, COMMANDS, OTHERS) for entry in found.select(group=group)]
+        names = os.environ.get("PHIPLUG_DISABLE_PLUGINS", "")
+        return cls(entries, {name.strip() for name in names.split(",")})
+
+    def __iter__(self) -> Iterator[Plugin]:
+        return iter(self._plugins)
+
+    def of(self, group: str) -> list[Plugin]:
+        """Return the plugins of an entry-point group that are not disabled, by name."""
+        return [plugin for plugin in self._plugins if plugin.entry.group == group and plugin.status != "disabled"]
+
+    # Backends
+
+    def backend(self, name: str) -> Backend:
+        """Load the one plugin that registers the backend `name`.
+
+        Raises:
+            BackendNotFound: no plugin has that name.
+            BackendAmbiguous: two have it.
+            PluginLoadError: it could not be imported or registered.
+            ContractMismatch: it was written for another version of the contract.
+        """
+        candidates = [plugin for plugin in self.of(BACKENDS) if plugin.name == name]
+        if not candidates:
+            raise self._not_found(name)
+        if len(candidates) > 1:
+            owners = " and ".join(plugin.distribution for plugin in candidates)
+            raise BackendAmbiguous(f"{owners} both bring a backend {name!r}", hint="uninstall or disable one of them")
+        return self._backend_of(candidates[0])
+
+    def backends(self) -> list[Backend]:
+        """Load every backend; the broken and the ambiguous are left out, and `Plugin.error` says why."""
+        plugins = self.of(BACKENDS)
+        names = Counter(plugin.name for plugin in plugins)
+        found = []
+        for plugin in plugins:
+            try:
+                found.append(self.backend(plugin.name))
+            except PluginError as error:
+                plugin.error = error
+                plugin.status = "broken" if names[plugin.name] == 1 else plugin.status
+        return found
+
+    def choose(self, files: ModelFiles) -> Backend:
+        """Choose a backend for a model when the user named none.
+
+        Of those that accept the files and work here, one whose first device is an accelerator comes first, then
+        those of `PREFERRED`, then the alphabet.
+
+        Raises:
+            BackendUnavailable: some would accept the model, but none works here.
+            ModelUnsupported: none accepts it.
+        """
+        accepting = [backend for backend in self.backends() if _ask(partial(backend.accepts, files), otherwise=False)]
+        if not accepting:
+            raise ModelUnsupported(
+                f"no installed backend accepts {files.reference!r} ({files.format})", hint="phiplug backends lists them"
+            )
+        probes = {
+            backend.name: _ask(backend.probe, otherwise=Probe(available=False, reason="its probe failed"))
+            for backend in accepting
+        }
+        working = [backend for backend in accepting if probes[backend.name].available]
+        if not working:
+            reasons = "; ".join(f"{name}: {probe.reason}" for name, probe in probes.items())
+            hints = [probe.install for probe in probes.values() if probe.install]
+            raise BackendUnavailable(f"no backend for {files.reference!r} works here: {reasons}", hint=_first(hints))
+        return min(working, key=lambda backend: _preference(backend.name, probes[backend.name]))
+
+    # Hooks, each a typed line
+
+    def find_model(self, reference: str) -> ModelFiles | None:
+        """Ask the plugins for the files behind `reference`."""
+        return cast("ModelFiles | None", self._one("phiplug_find_model", reference=reference))
+
+    def model_aliases(self) -> Mapping[str, Sequence[str]]:
+        """Gather the aliases that plugins bring."""
+        answers = self._answers("phiplug_model_aliases")
+        return {alias: references for answer in answers.values() for alias, references in answer[0].items()}
+
+    def tokenizer(self, files: ModelFiles) -> Tokenizer | None:
+        """Ask the plugins for the tokenizer of `files`."""
+        return cast("Tokenizer | None", self._one("phiplug_tokenizer", files=files))
+
+    def chat_template(self, files: ModelFiles) -> str | None:
+        """Ask the plugins for the chat template of `files`."""
+        return cast("str | None", self._one("phiplug_chat_template", files=files))
+
+    # Within
+
+    def _one(self, hook: str, **arguments: object) -> object:
+        """Call a firstresult hook of every plugin and return the one answer, or None."""
+        answers = self._answers(hook, **arguments)
+        if len(answers) > 1:
+            raise PluginError(
+                f"the plugins {' and '.join(answers)} both answer {hook} for {next(iter(arguments.values()))!r}",
+                hint="disable one of them with PHIPLUG_DISABLE_PLUGINS",
+            )
+        return _first(list(answers.values()))
+
+    def _answers(self, hook: str, **arguments: object) -> dict[str, Any]:  # Any: what the hook returns
+        """Call `hook` of one plugin after another, so that one that raises is named and harms no other."""
+        for plugin in self.of(OTHERS):
+            if plugin.status == "not loaded":
+                self._load(plugin)
+        answers = {}
+        for implementation in sorted(getattr(self._manager.hook, hook).get_hookimpls(), key=lambda it: it.plugin_name):
+            others = [it for it in self._manager.get_plugins() if it is not implementation.plugin]
+            try:
+                answer = self._manager.subset_hook_caller(hook, others)(**arguments)
+            except Exception as error:
+                raise PluginError(
+                    f"the plugin {implementation.plugin_name} failed in {hook}: {_said(error)}"
+                ) from error
+            if answer is not None and answer != []:
+                answers[implementation.plugin_name] = answer
+        return answers
+
+    def _backend_of(self, plugin: Plugin) -> Backend:
+        if plugin.status == "not loaded":
+            self._load(plugin)
+        if plugin.error:
+            raise plugin.error
+        module = self._manager.get_plugin(_key(plugin))
+        others = [it for it in self._manager.get_plugins() if it is not module]
+        try:
+            answers = self._manager.subset_hook_caller("phiplug_register_backends", others)()
+        except Exception as error:
+            raise PluginLoadError(f"the plugin {plugin.name} failed to register: {_said(error)}") from error
+        return _checked(plugin, [backend for answer in answers for backend in answer])
+
+    def _load(self, plugin: Plugin) -> None:
+        key = _key(plugin)
+        try:
+            module = plugin.entry.load()
+            self._manager.register(module, key)
+            self._manager.check_pending()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001  a plugin may even call sys.exit() when it is imported
+            if self._manager.has_plugin(key):
+                self._manager.unregister(name=key)
+            plugin.status = "broken"
+            plugin.error = PluginLoadError(
+                f"the plugin {plugin.name} of {plugin.distribution or 'an unknown distribution'} "
+                f"could not be loaded: {_said(error)}",
+                hint=f"pip uninstall {plugin.distribution}, or PHIPLUG_DISABLE_PLUGINS={plugin.name}",
+            )
+        else:
+            plugin.status = "loaded"
+            plugin.hooks = tuple(sorted(caller.name for caller in self._manager.get_hookcallers(module) or ()))
+
+    def _not_found(self, name: str) -> BackendNotFound:
+        names = ", ".join(dict.fromkeys(plugin.name for plugin in self.of(BACKENDS))) or "none"
+        disabled = any(plugin.name == name for plugin in self._plugins if plugin.entry.group == BACKENDS)
+        what = "is disabled by PHIPLUG_DISABLE_PLUGINS" if disabled else "is not installed"
+        return BackendNotFound(f"the backend {name!r} {what}", hint=f"installed: {names}")
+
+
+def _checked(plugin: Plugin, backends: list[Backend]) -> Backend:
+    """Return the one backend that bears the entry point's name, if it speaks our version of the contract."""
+    named = [backend for backend in backends if isinstance(backend, Backend) and backend.name == plugin.name]
+    if len(named) != 1:
+        raise ContractMismatch(f"the plugin {plugin.name} registers no backend, or more than one, of that name")
+    if named[0].api != API_VERSION:
+        raise ContractMismatch(
+            f"the backend {plugin.name} was written for version {named[0].api} of the contract; this is {API_VERSION}",
+            hint=f"pip install -U phiplug {plugin.distribution}",
+        )
+    return named[0]
+
+
+def _preference(name: str, probe: Probe) -> tuple[bool, int, str]:
+    accelerated = bool(probe.devices) and probe.devices[0].split(":")[0] in ACCELERATORS
+    rank = PREFERRED.index(name) if name in PREFERRED else len(PREFERRED)
+    return not accelerated, rank, name
+
+
+def _ask(question: Callable[[], T], *, otherwise: T) -> T:
+    """Ask a backend something that should not raise; one that does is passed over."""
+    try:
+        return question()
+    except Exception:  # noqa: BLE001  the plugin is somebody else's; `phiplug backends` says what is wrong with it
+        return otherwise
+
+
+def _key(plugin: Plugin) -> str:
+    return f"{plugin.name} ({plugin.distribution})"
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _first(items: list[Any]) -> Any:  # Any: the type of the items, which the callers know
+    return items[0] if items else None
