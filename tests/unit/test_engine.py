@@ -1,0 +1,305 @@
+"""The token loop: what it asks of a backend, in which order, and what it yields."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from scripted import Letters, ScriptedModel, V
+
+from phiplug.engine import Engine
+from phiplug.errors import (
+    BackendFailed,
+    ContractMismatch,
+    InvalidParameter,
+    ModelBusy,
+    NonFiniteLogits,
+    OutOfMemory,
+    PromptTooLong,
+)
+from phiplug.types import Completion, Request, SamplingParams
+
+GREEDY = SamplingParams(temperature=0.0, repeat_penalty=1.0, seed=0)
+
+
+def request(ids=(1, 2, 3), **changes):
+    return Request(tuple(ids), changes.pop("sampling", GREEDY), **changes)
+
+
+def answer(engine, asked):
+    return Completion.of(asked, engine.stream(asked))
+
+
+def script(start, *tokens):
+    """The model prefers these ids at the positions from `start` on."""
+    return {start + n: token for n, token in enumerate(tokens)}
+
+
+def test_text_is_streamed_a_chunk_per_token_and_the_last_one_says_why_it_ended():
+    engine = Engine(ScriptedModel(script(3, 4, 5, 6, 0)), Letters())
+    chunks = list(engine.stream(request()))
+    assert [(chunk.text, chunk.tokens) for chunk in chunks] == [("d", (4,)), ("e", (5,)), ("f", (6,)), ("", ())]
+    assert [chunk.finish_reason for chunk in chunks] == [None, None, None, "stop"]
+    assert chunks[-1].usage.completion_tokens == 3
+    assert chunks[0].usage is None
+
+
+def test_a_stop_id_is_neither_text_nor_among_the_tokens():
+    done = answer(Engine(ScriptedModel(script(3, 4, 0)), Letters()), request())
+    assert (done.text, done.tokens, done.finish_reason) == ("d", (4,), "stop")
+
+
+def test_benchmarks_may_go_on_past_a_stop_id():
+    done = answer(Engine(ScriptedModel(script(3, 4, 0, 5)), Letters()), request(max_tokens=3, ignore_stop_ids=True))
+    assert (done.tokens, done.finish_reason) == ((4, 0, 5), "length")
+
+
+def test_an_answer_ends_at_max_tokens_and_nothing_is_computed_beyond():
+    model = ScriptedModel(script(3, 4, 5, 6))
+    done = answer(Engine(model, Letters()), request(max_tokens=2))
+    assert (done.tokens, done.finish_reason) == ((4, 5), "length")
+    assert model.forwarded() == [1, 2, 3, 4]
+
+
+def test_an_answer_ends_where_the_context_does():
+    done = answer(Engine(ScriptedModel(context_length=5), Letters()), request(max_tokens=50))
+    assert (len(done.tokens), done.finish_reason) == (2, "length")
+
+
+def test_a_stop_string_ends_the_answer_wherever_tokens_cut_it():
+    engine = Engine(ScriptedModel(script(3, 4, 5, 6, 7)), Letters())
+    done = answer(engine, request(stop=("ef",)))
+    assert (done.text, done.tokens, done.finish_reason) == ("d", (4, 5, 6), "stop")
+
+
+def test_the_beginning_of_a_stop_string_that_never_completes_is_text_after_all():
+    done = answer(Engine(ScriptedModel(script(3, 4, 5, 0)), Letters()), request(stop=("exx",)))
+    assert done.text == "de"
+
+
+def test_a_character_that_spans_tokens_is_shown_when_it_is_whole_and_a_cut_one_is_replaced():
+    spelling = {4: "é".encode()[:1], 5: "é".encode()[1:], 6: b"\xf0\x9f"}
+    engine = Engine(ScriptedModel(script(3, 4, 5, 6, 0)), Letters(spelling))
+    assert [chunk.text for chunk in engine.stream(request())] == ["", "é", "", "�"]
+
+
+def test_a_prompt_is_prefilled_in_chunks_and_only_its_last_row_is_asked_for():
+    model = ScriptedModel(script(9, 0), chunk=4)
+    answer(Engine(model, Letters()), request(range(1, 10)))
+    assert [entry[1] for entry in model.log if entry[0] == "forward"] == [
+        ((0, (1, 2, 3, 4), 0),),
+        ((0, (5, 6, 7, 8), 0),),
+        ((0, (9,), 1),),
+    ]
+
+
+def test_the_next_pass_is_asked_for_before_the_text_of_the_last_is_handed_out():
+    model = ScriptedModel(script(3, 4, 5, 0))
+    stream = Engine(model, Letters()).stream(request())
+    assert next(stream).tokens == (4,)
+    assert model.forwarded() == [1, 2, 3, 4]
+    stream.close()
+
+
+def test_a_second_turn_computes_only_what_is_new():
+    model = ScriptedModel(script(3, 4, 5, 0) | script(7, 0))
+    engine = Engine(model, Letters())
+    answer(engine, request((1, 2, 3)))
+    model.log.clear()
+    done = answer(engine, request((1, 2, 3, 4, 5, 6, 7)))
+    assert model.forwarded() == [6, 7]
+    assert done.usage.cached_tokens == 5
+
+
+def test_the_last_id_of_a_prompt_is_always_computed_again():
+    model = ScriptedModel(script(3, 0))
+    engine = Engine(model, Letters())
+    first, second = answer(engine, request()), answer(engine, request())
+    assert second.usage.cached_tokens == 2
+    assert first.tokens == second.tokens
+
+
+def test_a_repeatable_request_reuses_only_whole_chunks_that_were_prefilled_as_such():
+    model = ScriptedModel(script(10, 5, 0), chunk=4)
+    engine = Engine(model, Letters())
+    answer(engine, request(range(1, 11)))
+    done = answer(engine, request(range(1, 11), reuse="chunks"))
+    assert done.usage.cached_tokens == 8
+    grown = answer(engine, request((*range(1, 11), 5, 7, 8), reuse="chunks"))
+    assert grown.usage.cached_tokens == 8  # the ninth to the eleventh were not computed as one chunk
+
+
+def test_a_benchmark_reuses_nothing():
+    engine = Engine(ScriptedModel(script(3, 0)), Letters())
+    answer(engine, request())
+    assert answer(engine, request(reuse="none")).usage.cached_tokens == 0
+
+
+def test_a_prompt_that_goes_another_way_is_cut_back_to_where_they_part():
+    model = ScriptedModel()
+    engine = Engine(model, Letters())
+    answer(engine, request((1, 2, 3), max_tokens=1))
+    answer(engine, request((1, 9, 3), max_tokens=1))
+    assert model.held[0] == [1, 9, 3]
+
+
+def test_several_prompts_are_decoded_side_by_side_in_one_pass_each():
+    model = ScriptedModel(script(2, 4, 5, 0), slots=3)
+    engine = Engine(model, Letters())
+    asked = [request((1, 2)), request((3, 4)), request((5, 6))]
+    chunks = list(engine.stream_all(asked))
+    assert [[chunk.tokens for who, chunk in chunks if who == n] for n in range(3)] == [[(4,), (5,), ()]] * 3
+    decoding = [entry[1] for entry in model.log if entry[0] == "forward"][3:]
+    assert [len(steps) for steps in decoding] == [3, 3]
+
+
+def test_a_sequence_that_ends_leaves_the_others_going():
+    model = ScriptedModel(script(2, 4, 5, 6), slots=2)
+    asked = [request((1, 2), max_tokens=1), request((3, 4), max_tokens=3)]
+    chunks = list(Engine(model, Letters()).stream_all(asked))
+    assert [who for who, _ in chunks] == [0, 1, 1, 1]
+
+
+def test_each_request_takes_the_slot_that_holds_most_of_it():
+    model = ScriptedModel(slots=2)
+    engine = Engine(model, Letters())
+    list(engine.stream_all([request((1, 2, 3), max_tokens=1), request((7, 8, 9), max_tokens=1)]))
+    model.log.clear()
+    answer(engine, request((7, 8, 9), max_tokens=1))
+    assert model.forwarded(slot=1) == [9]
+
+
+def test_more_requests_than_slots_are_refused():
+    with pytest.raises(InvalidParameter, match="2 at once, but the model has 1 slots"):
+        Engine(ScriptedModel(), Letters()).stream_all([request(), request()])
+
+
+def test_a_prompt_beyond_the_context_is_refused_at_once_with_both_numbers():
+    model = ScriptedModel(context_length=8)
+    with pytest.raises(PromptTooLong, match="8 tokens long and the context holds 8"):
+        Engine(model, Letters()).stream(request(range(8)))
+    assert model.log == []
+
+
+@pytest.mark.parametrize("wrong", [-1, V])
+def test_an_id_that_the_model_does_not_have_is_refused(wrong):
+    with pytest.raises(InvalidParameter, match="vocabulary of 16"):
+        Engine(ScriptedModel(), Letters()).stream(request((1, wrong)))
+
+
+def test_closing_a_stream_cancels_it_and_the_next_one_starts_clean():
+    model = ScriptedModel(script(3, 4, 5, 6, 0))
+    engine = Engine(model, Letters())
+    stream = engine.stream(request())
+    next(stream)
+    stream.close()
+    assert answer(engine, request()).tokens == (4, 5, 6)
+
+
+def test_a_second_stream_in_the_same_thread_is_refused_rather_than_waited_for():
+    engine = Engine(ScriptedModel(), Letters())
+    first = engine.stream(request())
+    next(first)
+    with pytest.raises(ModelBusy, match="another stream of this model is open"):
+        next(engine.stream(request()))
+    first.close()
+    assert next(engine.stream(request())).tokens == (1,)
+
+
+def test_threads_take_turns():
+    engine = Engine(ScriptedModel(script(3, 4, 5, 6, 7, 0)), Letters())
+    done = []
+    threads = [threading.Thread(target=lambda: done.append(answer(engine, request()).tokens)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=10)
+    assert done == [(4, 5, 6, 7)] * 8
+
+
+def test_a_backend_that_breaks_is_named_and_what_came_before_stands():
+    model = ScriptedModel(script(3, 4, 5, 6, 7), fails_at=6)
+    engine = Engine(model, Letters(), backend="the backend scripted")
+    seen = []
+    with pytest.raises(BackendFailed, match="the backend scripted failed: RuntimeError: the engine broke"):
+        for chunk in engine.stream(request()):
+            seen.append(chunk.tokens)  # noqa: PERF401  what came before the failure is kept
+    assert seen == [(4,), (5,), (6,)]
+    model.fails_at = None
+    assert answer(engine, request(max_tokens=2)).tokens == (4, 5)
+
+
+def test_a_backend_without_memory_raises_a_typed_error():
+    engine = Engine(ScriptedModel(fails_at=1, error=MemoryError()), Letters())
+    with pytest.raises(OutOfMemory, match="ctx-size"):
+        next(engine.stream(request()))
+
+
+def test_an_interrupt_goes_through_as_it_is_and_the_model_is_free_again():
+    model = ScriptedModel(fails_at=1, error=KeyboardInterrupt())
+    engine = Engine(model, Letters())
+    with pytest.raises(KeyboardInterrupt):
+        next(engine.stream(request()))
+    model.fails_at = None
+    assert next(engine.stream(request())).tokens == (1,)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (np.zeros((1, V - 1), np.float32), r"shape \(1, 15\)"),
+        (np.zeros((2, V), np.float32), r"shape \(2, 16\)"),
+        (np.zeros((1, V), np.float64), "float64"),
+    ],
+)
+def test_logits_of_the_wrong_form_are_the_backends_fault(wrong, said, monkeypatch):
+    model = ScriptedModel()
+    monkeypatch.setattr("scripted.ScriptedPass.logits", lambda self: wrong)
+    with pytest.raises(ContractMismatch, match=said):
+        next(Engine(model, Letters()).stream(request()))
+
+
+def test_logits_that_are_no_numbers_end_the_stream(monkeypatch):
+    monkeypatch.setattr("scripted.ScriptedPass.logits", lambda self: np.full((1, V), np.nan, np.float32))
+    with pytest.raises(NonFiniteLogits):
+        next(Engine(ScriptedModel(), Letters()).stream(request()))
+
+
+def test_threads_are_chosen_anew_only_before_requests_that_allow_it():
+    model = ScriptedModel(script(3, 0))
+    engine = Engine(model, Letters())
+    answer(engine, request())
+    assert model.retunes == 0
+    answer(engine, request(retunable=True))
+    assert model.retunes == 1
+
+
+def test_timings_and_usage_are_counted():
+    done = answer(Engine(ScriptedModel(script(3, 4, 5, 0)), Letters()), request())
+    assert (done.usage.prompt_tokens, done.usage.completion_tokens) == (3, 2)
+    assert 0 < done.timings.prefill_s <= done.timings.ttft_s
+    assert done.timings.decode_tps == pytest.approx(1 / done.timings.decode_s)
+
+
+def test_one_token_has_no_decode_speed():
+    done = answer(Engine(ScriptedModel(), Letters()), request(max_tokens=1))
+    assert done.timings.decode_tps is None
+    assert done.timings.ttft_s is not None
+
+
+def test_the_same_seed_gives_the_same_tokens_and_another_gives_others():
+    flat = SamplingParams(temperature=1e6, top_p=1.0, repeat_penalty=1.0, seed=1)
+    drawn = [
+        answer(
+            Engine(ScriptedModel(), Letters()), request(sampling=sampling, max_tokens=20, ignore_stop_ids=True)
+        ).tokens
+        for sampling in (flat, flat, SamplingParams(temperature=1e6, top_p=1.0, repeat_penalty=1.0, seed=2))
+    ]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_closing_the_engine_closes_the_model():
+    model = ScriptedModel()
+    Engine(model, Letters()).close()
+    assert model.closed == 1
