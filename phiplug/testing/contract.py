@@ -1,0 +1,36 @@
+"""The suite that a backend author inherits."""
+
+from __future__ import annotations
+
+from phiplug.testing.cache import CachePromises
+from phiplug.testing.interleaving import InterleavingPromises
+from phiplug.testing.passes import PassPromises
+from phiplug.testing.plugin import PluginPromises
+
+
+class BackendContract(InterleavingPromises, CachePromises, PassPromises, PluginPromises):
+    """Every promise of `phiplug.spi`, as a test. Inherit it, name a backend and a model, run pytest::
+
+        from phiplug.testing import BackendContract
+
+        class TestMine(BackendContract):
+            backend = "mine"
+            model = "smollm2"
+
+    Attributes:
+        backend: the entry point's name, the plugin's import name, or a `Backend`.
+        model: a reference as `--model` takes it, `ModelFiles`, or None for the backend's `default_model`. Where it
+            comes from a fixture, override the fixture `files` instead.
+        plugin: the import name of the plugin, where `backend` is a `Backend`.
+        engines: modules that importing the plugin must not import, and that are hidden from its probe in one test.
+        options: how to load; `slots`, `threads` and `ctx_size` are left out where the backend refuses them.
+        chunking_tolerance: how far logits may differ with how a prompt is split, as `promises.difference` counts:
+            relative to the range of the row. At most TOLERANCE_CAP; 0 declares bit-equality.
+        batching_tolerance: how far they may differ with what is computed in the other slots; likewise.
+        prompt_tokens: the length of a prompt.
+        requests: how many are made to look for leaks, after a quarter as many that are not counted.
+        leak_bytes_per_request: what the process may grow by for each.
+        interleavings: how many orders of calls are tried.
+        interleaving_steps: how many calls one of them has.
+        probe_seconds: what `probe` may take.
+    """
