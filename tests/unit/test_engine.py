@@ -221,11 +221,10 @@ def test_threads_take_turns():
 def test_a_backend_that_breaks_is_named_and_what_came_before_stands():
     model = ScriptedModel(script(3, 4, 5, 6, 7), fails_at=6)
     engine = Engine(model, Letters(), backend="the backend scripted")
-    seen = []
+    stream = engine.stream(request())
+    assert [next(stream).tokens for _ in range(3)] == [(4,), (5,), (6,)]
     with pytest.raises(BackendFailed, match="the backend scripted failed: RuntimeError: the engine broke"):
-        for chunk in engine.stream(request()):
-            seen.append(chunk.tokens)  # noqa: PERF401  what came before the failure is kept
-    assert seen == [(4,), (5,), (6,)]
+        next(stream)
     model.fails_at = None
     assert answer(engine, request(max_tokens=2)).tokens == (4, 5)
 
