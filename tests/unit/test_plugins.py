@@ -1,0 +1,184 @@
+"""Plugins: loaded when needed, set aside when broken, never chosen by the order they came in."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import textwrap
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from phiplug.errors import (
+    BackendAmbiguous,
+    BackendNotFound,
+    BackendUnavailable,
+    ContractMismatch,
+    ModelUnsupported,
+    PluginError,
+    PluginLoadError,
+)
+from phiplug.plugins import Plugins
+from phiplug.spi import ModelFiles
+
+FILES = ModelFiles("some.gguf", Path("some.gguf"), "gguf")
+HEAD = "from phiplug.spi import Backend, ModelFiles, Probe, hookimpl\n"
+SOUND = """
+def no_engine(files, options): raise AssertionError("not in this test")
+
+@hookimpl
+def phiplug_register_backends():
+    probe = Probe({available}, reason="no engine", install="pip install it", devices={devices})
+    return [Backend("{name}", "a test's", lambda: probe, lambda files: files.format == "gguf", no_engine{more})]
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    """Write a plugin module and return its entry point."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    numbers = itertools.count()
+    written = []
+
+    def write(name, body, *, group="phiplug.backends"):
+        module = f"phiplug_test_plugin_{tmp_path.name.replace('-', '_')}_{next(numbers)}"
+        (tmp_path / f"{module}.py").write_text(HEAD + textwrap.dedent(body))
+        written.append(module)
+        return EntryPoint(name, module, group)
+
+    yield write
+    for module in written:
+        sys.modules.pop(module, None)
+
+
+def sound(name, *, available=True, devices=("cpu",), more=""):
+    return SOUND.format(name=name, available=available, devices=devices, more=more)
+
+
+def test_a_backend_is_found_by_name_and_only_its_plugin_is_imported(plugin):
+    plugins = Plugins([plugin("one", sound("one")), plugin("two", "raise AssertionError('imported')")])
+    assert plugins.backend("one").name == "one"
+    assert [entry.status for entry in plugins] == ["loaded", "not loaded"]
+
+
+def test_an_unknown_backend_is_refused_and_the_known_ones_are_named(plugin):
+    with pytest.raises(BackendNotFound, match=r"'three' is not installed \(installed: one, two\)"):
+        Plugins([plugin("one", ""), plugin("two", "")]).backend("three")
+
+
+def test_a_disabled_plugin_is_said_to_be_disabled(plugin):
+    plugins = Plugins([plugin("one", sound("one"))], disabled={"one"})
+    with pytest.raises(BackendNotFound, match="'one' is disabled by PHIPLUG_DISABLE_PLUGINS"):
+        plugins.backend("one")
+    assert plugins.backends() == []
+
+
+BROKEN = {
+    "raises at import": ("raise RuntimeError('no')", "RuntimeError: no"),
+    "imports what is not there": ("import no_such_module_at_all", "No module named 'no_such_module_at_all'"),
+    "is no Python": ("def (:", "SyntaxError"),
+    "exits at import": ("import sys; sys.exit(3)", "SystemExit: 3"),
+    "misspells a hook": ("@hookimpl\ndef phiplug_register_backend(): return []", "unknown hook"),
+    "has an argument too many": ("@hookimpl\ndef phiplug_register_backends(x): return []", "Argument"),
+    "raises when it registers": ("@hookimpl\ndef phiplug_register_backends(): raise KeyError('k')", "KeyError: 'k'"),
+}
+
+
+@pytest.mark.parametrize(("body", "said"), BROKEN.values(), ids=BROKEN)
+def test_a_plugin_that_is_broken_says_so_by_name_and_harms_no_other(plugin, body, said):
+    plugins = Plugins([plugin("bad", body), plugin("good", sound("good"))])
+    with pytest.raises(PluginLoadError, match="plugin bad") as caught:
+        plugins.backend("bad")
+    assert said in str(caught.value)
+    assert [backend.name for backend in plugins.backends()] == ["good"]
+    assert plugins.choose(FILES).name == "good"
+
+
+def test_a_plugin_for_another_version_of_the_contract_is_refused(plugin):
+    with pytest.raises(ContractMismatch, match="version 99 of the contract; this is 1"):
+        Plugins([plugin("old", sound("old", more=", api=99"))]).backend("old")
+
+
+@pytest.mark.parametrize("body", ["", sound("another")])
+def test_a_plugin_must_register_the_backend_that_its_entry_point_names(plugin, body):
+    with pytest.raises(ContractMismatch, match="registers no backend"):
+        Plugins([plugin("named", body)]).backend("named")
+
+
+def test_two_plugins_of_one_name_are_ambiguous_and_the_others_are_not(plugin):
+    plugins = Plugins([plugin("twin", sound("twin")), plugin("twin", sound("twin")), plugin("one", sound("one"))])
+    with pytest.raises(BackendAmbiguous, match="'twin'"):
+        plugins.backend("twin")
+    assert [backend.name for backend in plugins.backends()] == ["one"]
+
+
+def test_a_backend_with_an_accelerator_is_chosen_over_one_without_whatever_the_order(plugin):
+    entries = [
+        plugin("aaa", sound("aaa")),
+        plugin("zzz", sound("zzz", devices=("cuda:0", "cpu"))),
+        plugin("llama-cpp", sound("llama-cpp")),
+    ]
+    for order in itertools.permutations(entries):
+        assert Plugins(order).choose(FILES).name == "zzz"
+
+
+def test_among_equal_hardware_the_documented_preference_decides(plugin):
+    entries = [plugin(name, sound(name)) for name in ("aaa", "mlx", "llama-cpp")]
+    for order in itertools.permutations(entries):
+        assert Plugins(order).choose(FILES).name == "llama-cpp"
+
+
+def test_a_backend_that_does_not_work_here_is_not_chosen(plugin):
+    plugins = Plugins([plugin("llama-cpp", sound("llama-cpp", available=False)), plugin("zzz", sound("zzz"))])
+    assert plugins.choose(FILES).name == "zzz"
+
+
+def test_when_none_works_the_reasons_and_the_command_are_given(plugin):
+    with pytest.raises(BackendUnavailable, match=r"one: no engine \(pip install it\)"):
+        Plugins([plugin("one", sound("one", available=False))]).choose(FILES)
+
+
+def test_when_none_accepts_the_model_that_is_said(plugin):
+    with pytest.raises(ModelUnsupported, match="no installed backend accepts"):
+        Plugins([plugin("one", sound("one"))]).choose(ModelFiles("x", Path("x"), "folder"))
+
+
+ASKED = "@hookimpl\ndef phiplug_find_model(reference): {}"
+
+
+def test_a_plugin_may_find_a_model(plugin):
+    body = ASKED.format("return ModelFiles(reference, None, 'gguf') if reference == 'mine' else None")
+    plugins = Plugins([plugin("source", body, group="phiplug")])
+    assert plugins.find_model("mine").reference == "mine"
+    assert plugins.find_model("other") is None
+
+
+def test_two_answers_where_one_is_wanted_are_an_error_that_names_both(plugin):
+    body = ASKED.format("return ModelFiles(reference, None, 'gguf')")
+    plugins = Plugins([plugin("one", body, group="phiplug"), plugin("two", body, group="phiplug")])
+    with pytest.raises(PluginError, match=r"plugins one.* and two.* both answer phiplug_find_model for 'mine'"):
+        plugins.find_model("mine")
+
+
+def test_a_hook_that_raises_names_its_plugin(plugin):
+    plugins = Plugins([plugin("one", ASKED.format("raise OSError('gone')"), group="phiplug")])
+    with pytest.raises(PluginError, match=r"plugin one.* failed in phiplug_find_model: OSError: gone"):
+        plugins.find_model("mine")
+
+
+def test_plugins_bring_aliases(plugin):
+    body = "@hookimpl\ndef phiplug_model_aliases(): return {'tiny': ['hf:a/b']}"
+    assert Plugins([plugin("names", body, group="phiplug")]).model_aliases() == {"tiny": ["hf:a/b"]}
+
+
+def test_a_plugin_knows_which_hooks_it_implements(plugin):
+    plugins = Plugins([plugin("one", sound("one"))])
+    plugins.backend("one")
+    assert next(iter(plugins)).hooks == ("phiplug_register_backends",)
+
+
+def test_the_environment_disables_plugins(monkeypatch):
+    monkeypatch.setenv("PHIPLUG_DISABLE_PLUGINS", "toy, llama-cpp")
+    disabled = {entry.name for entry in Plugins.installed() if entry.status == "disabled"}
+    assert disabled == {"toy", "llama-cpp"}
