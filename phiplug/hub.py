@@ -47,7 +47,7 @@ def resolve(
         DownloadFailed: the hub, the network or the disk would not let the files arrive whole.
     """
     parsed = parse(reference)
-    finder = _Finder(offline, progress or Quiet())
+    finder = _Finder(offline, Quiet() if progress is None else progress)
     return finder.named(parsed, aliases) if parsed.kind == "name" else finder.follow(parsed)
 
 

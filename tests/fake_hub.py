@@ -36,7 +36,7 @@ class Fault:
     code: str | None = None  # X-Error-Code beside either
     retry_after: int | None = None  # seconds, beside either
     cut_at: int | None = None  # the connection ends before this byte of a file
-    stall_at: int | None = None  # nothing more comes from this byte on, until `release` is set
+    stall_at: int | None = None  # nothing more comes from this byte on, until `release` is set or it is mended
     drip: float | None = None  # seconds between single bytes
     wrong_at: int | None = None  # this byte of a file is another
     html: bool = False  # a page for people, with status 200, to everything
@@ -53,22 +53,32 @@ class FakeHub:
         self.fault = Fault()
         self.listings = 0  # how many were asked for
         self.sent: dict[str, int] = {}  # bytes of content, by name of file
+        self.sending = threading.Lock()  # bytes are sent and counted under one fault
         self.requests: list[str] = []
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.hub = self
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
         self._thread.start()
-        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
+        port = self._server.server_address[1]
+        self.endpoint = f"http://127.0.0.1:{port}"
+        self.store = f"http://localhost:{port}/store"  # another host, as the hub's store is
+        self.tokens_at_store = 0  # requests that took a token there
 
     def add(self, name: str, files: dict[str, bytes], **options: object) -> Repository:
         self.repositories[name] = Repository(files, **options)
         return self.repositories[name]
 
     def close(self) -> None:
-        self.fault.release.set()
+        self.mend()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+    def mend(self) -> None:
+        """End the fault; connections that suffer from it are dropped."""
+        with self.sending:
+            stalled, self.fault = self.fault, Fault()
+        stalled.release.set()
 
     def total(self) -> int:
         """How many bytes of content were sent since the last call."""
@@ -112,6 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.list_files(path.removeprefix("/api/models/"))
         elif path.startswith("/store/"):
             _, _, repo, file = path.split("/", 3)
+            hub.tokens_at_store += "Authorization" in self.headers
             self.send_file(file, hub.repositories[repo.replace("--", "/")].files[file])
         elif "/resolve/" in path:
             repo, _, rest = path.strip("/").partition("/resolve/")
@@ -146,7 +157,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_file(file, content, {"X-Repo-Commit": found.commit})
         else:
             headers = {
-                "Location": f"/store/{repo.replace('/', '--')}/{file}",
+                "Location": f"{self.server.hub.store}/{repo.replace('/', '--')}/{file}",
                 "X-Repo-Commit": found.commit,
                 "X-Linked-Size": str(len(content)),
                 "X-Linked-Etag": f'"{etag_of(content)}"',
@@ -182,8 +193,11 @@ class _Handler(BaseHTTPRequestHandler):
             stop = min(position + step, end)
             if fault.stall_at is not None and position < fault.stall_at:
                 stop = min(stop, fault.stall_at)
-            self.wfile.write(content[position:stop])
-            hub.sent[name] = hub.sent.get(name, 0) + stop - position
+            with hub.sending:
+                if hub.fault is not fault:  # it was mended for others, not for this connection
+                    raise ConnectionAbortedError
+                self.wfile.write(content[position:stop])
+                hub.sent[name] = hub.sent.get(name, 0) + stop - position
             position = stop
             if fault.drip:
                 time.sleep(fault.drip)
