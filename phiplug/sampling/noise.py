@@ -6,6 +6,7 @@ row, and two rows that differ a little draw the same token as long as their prob
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,8 +16,17 @@ if TYPE_CHECKING:
 
 _GOLDEN = 0x9E3779B97F4A7C15  # 2**64 / golden ratio, the increment of SplitMix64
 _MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)  # Stafford's variant 13, as SplitMix64 uses it
+_G = np.uint64(_GOLDEN)
+_ROUNDS = tuple((np.uint64(shift), np.uint64(m)) for shift, m in zip((30, 27), _MULTIPLIERS, strict=True))
+_LAST_SHIFT = np.uint64(31)
+_UPPER = np.uint64(12)
 _MASK = 2**64 - 1
-_BLOCK = 8192  # ids hashed at a time, so that the uint64 temporaries stay in the first-level cache
+_FEW = 512  # so many run the race at once
+_BLOCK = 8192  # beyond that, ids hashed at a time, so that the temporaries stay in a near cache
+_ONE = np.uint64(0x3FF << 52)  # the bits of 1.0: or-ed with 52 random bits they make a float64 in [1, 2)
+_FINE = 2.0**-52  # covers the rounding of 1 - u, and weights too small for float32: no 1 - u is below 2**-53
+_PER_NAT = np.float32(2**23 / math.log(2))  # steps of a float32's bit pattern per factor e
+_UNIT = np.float32((127 << 23) + 1000)  # the bit pattern of 1.0, and more than rounding can take away
 
 COIN = 2**32 - 1
 """The id whose noise serves a filter that needs a coin of its own; no vocabulary reaches it."""
@@ -33,42 +43,84 @@ def noise(seed: int, position: int, ids: NDArray[np.integer]) -> NDArray[np.floa
         position: the index of the new token in the whole sequence, the first of the prompt being 0.
         ids: any shape, each in [0, 2**64).
     """
-    key = np.uint64(_mix(_mix(seed + _GOLDEN) + position * _GOLDEN))
-    h = ids.astype(np.uint64)
-    h *= np.uint64(_GOLDEN)
-    h += key
-    h ^= h >> np.uint64(30)
-    h *= np.uint64(_MULTIPLIERS[0])
-    h ^= h >> np.uint64(27)
-    h *= np.uint64(_MULTIPLIERS[1])
-    h ^= h >> np.uint64(31)
-    h >>= np.uint64(12)
-    u = h.astype(np.float64)
+    u = _counter(seed, position, ids).astype(np.float64)
     u += 0.5
     u *= 2.0**-52
     return u
 
 
-def race(seed: int, position: int, ids: NDArray[np.integer], weights: NDArray[np.float64]) -> int:
-    """Return the id whose z = -ln(u) / weight is smallest, the lowest id on a tie.
+def race(seed: int, position: int, ids: NDArray[np.intp], t: NDArray[np.float32]) -> int:
+    """Return the id whose z = -ln(u) / exp(t) is smallest, the lowest id on a tie.
 
-    Each id wins with probability weight / sum(weights): the exponential race, or Gumbel-max with one logarithm.
+    Each id wins with probability exp(t) / sum(exp(t)): the exponential race, or Gumbel-max with one logarithm. Since
+    -ln(u) >= 1 - u, an id with 1 - u above best * exp(t) has lost already, so that a logarithm and an exponential in
+    float64 are taken for few.
 
     Args:
         seed: in [0, 2**64).
         position: the index of the new token in the whole sequence.
         ids: ascending, at least one.
-        weights: float64, same shape; an id of weight 0 cannot win.
+        t: float32, shape of `ids`, none above 0 and one of them 0; an id whose exp(t) is 0 in float64 cannot win.
     """
-    winner, best = int(ids[0]), np.inf
-    for start in range(0, len(ids), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        with np.errstate(divide="ignore"):
-            z = -np.log(noise(seed, position, ids[block])) / weights[block]
-        first = int(z.argmin())
-        if z[first] < best:
-            winner, best = int(ids[start + first]), float(z[first])
+    if len(ids) <= _FEW:
+        return _finish(seed, position, ids, t)[0]
+    first = int(t.argmax())
+    winner, best = _finish(seed, position, ids[first : first + 1], t[first : first + 1])
+    start, length = 0, _FEW
+    while start < len(ids):
+        block = slice(start, start + length)
+        runners = _contenders(seed, position, ids[block], t[block], best)
+        if len(runners):
+            token, z = _finish(seed, position, ids[block][runners], t[block][runners])
+            if (z, token) < (best, winner):
+                winner, best = token, z
+        start, length = start + length, min(4 * length, _BLOCK)
     return winner
+
+
+def _contenders(
+    seed: int, position: int, ids: NDArray[np.intp], t: NDArray[np.float32], best: float
+) -> NDArray[np.intp]:
+    """Return the indices of all ids that may beat `best`, and of a few that will not."""
+    h = _counter(seed, position, ids)
+    h |= _ONE
+    missing = h.view(np.float64)
+    np.subtract(2.0, missing, out=missing)  # 1 - u, rounded up by 2**-53
+    reach = _exp_bound(t).astype(np.float64)
+    reach *= best
+    reach += _FINE
+    return np.flatnonzero(missing <= reach)
+
+
+def _exp_bound(t: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return an upper bound of exp(t), at most 7% above it: straight lines between the powers of two.
+
+    The bit pattern of a float32, read as an integer, is such an interpolation of its logarithm (Schraudolph 1999).
+    """
+    pattern = t * _PER_NAT
+    pattern += _UNIT
+    np.maximum(pattern, 0, out=pattern)
+    return pattern.astype(np.int32).view(np.float32)
+
+
+def _finish(seed: int, position: int, ids: NDArray[np.intp], t: NDArray[np.float32]) -> tuple[int, float]:
+    """Return the id that arrives first among these, and its z."""
+    z = -np.log(noise(seed, position, ids)) / np.exp(t.astype(np.float64))
+    first = int(z.argmin())
+    return int(ids[first]), float(z[first])
+
+
+def _counter(seed: int, position: int, ids: NDArray[np.integer]) -> NDArray[np.uint64]:
+    """Return the upper 52 bits of the hash."""
+    h = ids.astype(np.uint64)
+    h *= _G
+    h += np.uint64(_mix(_mix(seed + _GOLDEN) + position * _GOLDEN))
+    for shift, multiplier in _ROUNDS:
+        h ^= h >> shift
+        h *= multiplier
+    h ^= h >> _LAST_SHIFT
+    h >>= _UPPER
+    return h
 
 
 def _mix(z: int) -> int:

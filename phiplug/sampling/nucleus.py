@@ -1,7 +1,7 @@
-"""Distances from the most probable token -> the smallest set that holds a given mass, or a given number of ids.
+"""Tempered logits -> the smallest set that holds a given mass, or a given number of ids.
 
-No function here sorts a vocabulary. The distance of an id is max(t) - t in float32, so it is never negative, and the
-bit pattern of a non-negative float32 orders as the number does: buckets of bit patterns are ranges of distance.
+No function here sorts a vocabulary. A tempered logit t = (x - max) / T is never above 0, and the bit pattern of a
+float32 without its sign orders as its magnitude does: buckets of bit patterns are ranges of t.
 """
 
 from __future__ import annotations
@@ -13,50 +13,72 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_FEW = 2048  # so many are sorted at once: it is then cheaper than a pass over buckets
-_SHIFT = np.uint32(16)  # a bucket is the upper half of the pattern: sign, exponent, 7 bits of the fraction
-_LOWER = np.uint32(0xFFFF)
+_FEW = 2048  # so many are sorted at once: it is then cheaper than passes over buckets
+_FEWER = 256  # the same for what a first pass has left
+_DIGITS = ((18, 14), (9, 9), (0, 9))  # a bit pattern in three parts, coarse to fine: (lowest bit, number of bits)
+_SIGN_OUT = np.uint32(1)  # shifted left by it, -0.0 is 0
+_BLOCK = 16384  # ids bucketed at a time, so that the temporaries stay in a near cache
 
 
-def shortest_prefix(distance: NDArray[np.float32], weights: NDArray[np.float64], target: float) -> NDArray[np.intp]:
-    """Return the indices, ascending, of the shortest prefix whose mass is at least `target`; never none of them.
+def shortest_prefix(t: NDArray[np.float32], weights: NDArray[np.floating], target: float) -> NDArray[np.bool_]:
+    """Mark the shortest prefix whose mass is at least `target`; never none of the ids.
 
     Args:
-        distance: float32, shape (n,), n >= 1, none negative or NaN. The prefix goes from the least distance up, equal
-            distances by index.
-        weights: float64, shape (n,), none negative.
+        t: float32, shape (n,), n >= 1, none above 0. The prefix goes from the largest down, equals by index.
+        weights: shape (n,), none negative.
         target: in the unit of the weights; a target that all of them together miss keeps them all.
     """
-    if len(distance) <= _FEW:
-        return _prefix_by_sorting(distance, weights, target)
-    bits = np.abs(distance).view(np.uint32)  # abs: the pattern of -0.0 is not that of 0
-    whole, inside, target = _split(bits >> _SHIFT, weights, target)
-    if len(inside) > _FEW:
-        whole_low, tied, target = _split(bits[inside] & _LOWER, weights[inside], target)
-        whole = np.concatenate([whole, inside[whole_low]])
-        inside = inside[tied]
-    last = inside[_prefix_by_sorting(distance[inside], weights[inside], target)]
-    return np.sort(np.concatenate([whole, last]))
+    if len(t) <= _FEW:
+        few = np.zeros(len(t), bool)
+        few[_sorted_prefix(-t, weights, target)] = True
+        return few
+    last = _boundary(t, weights, target)
+    inside: NDArray[np.bool_] = t >= t[last]
+    inside[last + 1 :] &= t[last + 1 :] != t[last]
+    return inside
 
 
-def _prefix_by_sorting(distance: NDArray[np.float32], weights: NDArray[np.float64], target: float) -> NDArray[np.intp]:
-    order = np.argsort(distance, kind="stable")
-    mass = np.cumsum(weights[order])
-    return np.sort(order[: int(np.searchsorted(mass, target)) + 1])
+def _boundary(t: NDArray[np.float32], weights: NDArray[np.floating], target: float) -> int:
+    """Return the index of the last member of the prefix.
 
-
-def _split(
-    keys: NDArray[np.uint32], weights: NDArray[np.float64], target: float
-) -> tuple[NDArray[np.intp], NDArray[np.intp], float]:
-    """Find the bucket in which the mass reaches `target`.
-
-    Returns:
-        The indices before that bucket, those in it, and what of the target is left for it.
+    All are bucketed by the coarse part of their bit pattern, then those in the bucket where the mass reaches the target
+    by the next part; what is left is few, or all equal, which a stable sort passes over once.
     """
-    mass = np.cumsum(np.bincount(keys, weights))
-    bucket = min(int(np.searchsorted(mass, target)), len(mass) - 1)
-    before = float(mass[bucket - 1]) if bucket else 0.0
-    return np.flatnonzero(keys < bucket), np.flatnonzero(keys == bucket), target - before
+    bits = t.view(np.uint32)
+    rest = np.arange(0)
+    for level, (lowest, length) in enumerate(_DIGITS):
+        mass = np.cumsum(_masses(bits, weights, lowest, length))
+        bucket = int(np.searchsorted(mass, min(target, mass[-1])))
+        target -= float(mass[bucket - 1]) if bucket else 0.0
+        inside = np.flatnonzero(_digit(bits, lowest, length) == bucket)
+        rest = rest[inside] if level else inside
+        bits, weights = bits[inside], weights[inside]
+        if len(rest) <= _FEWER:
+            break
+    return int(rest[_sorted_prefix(bits << _SIGN_OUT, weights, target)[-1]])
+
+
+def _masses(bits: NDArray[np.uint32], weights: NDArray[np.floating], lowest: int, length: int) -> NDArray[np.float64]:
+    """Return the mass of each bucket of one part of the bit pattern."""
+    mass = np.zeros(1 << (length - (lowest + length == 32)))  # the sign is not part of it
+    for start in range(0, len(bits), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        mass += np.bincount(_digit(bits[block], lowest, length).astype(np.intp), weights[block], len(mass))
+    return mass
+
+
+def _digit(bits: NDArray[np.uint32], lowest: int, length: int) -> NDArray[np.uint32]:
+    if lowest + length == 32:
+        return (bits << _SIGN_OUT) >> np.uint32(lowest + 1)
+    return (bits >> np.uint32(lowest)) & np.uint32((1 << length) - 1)
+
+
+def _sorted_prefix(
+    keys: NDArray[np.float32] | NDArray[np.uint32], weights: NDArray[np.floating], target: float
+) -> NDArray[np.intp]:
+    order = np.argsort(keys, kind="stable")
+    mass = np.cumsum(weights[order], dtype=np.float64)
+    return order[: int(np.searchsorted(mass, target)) + 1]
 
 
 def largest(t: NDArray[np.float32], k: int) -> NDArray[np.intp]:
