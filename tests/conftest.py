@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -39,3 +44,34 @@ def mlx() -> None:
     """Asks for mlx and mlx-lm."""
     if importlib.util.find_spec("mlx") is None or importlib.util.find_spec("mlx_lm") is None:
         absent("mlx-lm")
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def phiplug(capfd, monkeypatch, tmp_path) -> Callable[..., Ran]:
+    """Run the command line in this process, remembering nothing of this user's."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in ("PHIPLUG_MODEL", "PHIPLUG_BACKEND", "PHIPLUG_DISABLE_PLUGINS"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run(*arguments: str, stdin: str = "") -> Ran:
+        from phiplug.cli import main
+
+        monkeypatch.setattr(sys, "argv", ["phiplug", *arguments])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        capfd.readouterr()
+        with warnings.catch_warnings(), pytest.raises(SystemExit) as stopped:
+            main()
+        out, err = capfd.readouterr()
+        assert "Traceback" not in err
+        return Ran(int(stopped.value.code or 0), out, err)
+
+    return run

@@ -19,7 +19,7 @@ from phiplug.errors import PhiplugError, PhiplugWarning, outcome_of
 
 COMMANDS = {
     "run": "Answer one prompt, printed as it is decoded.",
-    "backends": "List the backends, whether they work here, and how to install them.",
+    "backends": "List the backends and whether they work here.",
     "models": "Look into a model's files.",
 }
 """Our own commands: the module of that name in this package, and what it does."""
@@ -66,6 +66,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # importing rich's Markdown would take a third of --help's time
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

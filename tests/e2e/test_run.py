@@ -1,0 +1,186 @@
+"""`phiplug run` as a user types it, on the toy backend: what is printed where, and what bad input gets."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+TOY = ("-b", "toy", "-n", "12", "--seed", "1")
+
+
+def test_the_text_goes_to_stdout_and_a_line_of_statistics_to_stderr(phiplug):
+    ran = phiplug("run", "hello", *TOY)
+    assert ran.code == 0
+    assert ran.out.strip()
+    assert ran.out.endswith("\n")
+    assert ran.err.count("\n") == 1
+    assert "new tokens" in ran.err
+    assert "toy on cpu" in ran.err
+    assert "seed 1" in ran.err
+
+
+def test_json_is_one_line_with_everything(phiplug):
+    ran = phiplug("run", "hello", *TOY, "--logit-bias", "65=1.5", "--json")
+    report = json.loads(ran.out)
+    assert ran.err == ""
+    assert ran.out.count("\n") == 1
+    assert set(report) == {
+        *("text", "tokens", "prompt_tokens", "prompt_ids", "finish_reason"),
+        *("backend", "device", "threads", "model", "sampling", "timings"),
+    }
+    assert set(report["model"]) == {"reference", "path", "sha256", "quantization"}
+    assert set(report["timings"]) == {"load_s", "ttft_s", "prefill_tps", "decode_tps"}
+    assert report["prompt_tokens"] == len(report["prompt_ids"])
+    assert report["sampling"]["seed"] == 1
+    assert report["sampling"]["logit_bias"] == {"65": 1.5}
+
+
+def test_the_seed_that_was_drawn_is_reported_and_repeats_the_answer(phiplug):
+    first = json.loads(phiplug("run", "hello", "-b", "toy", "-n", "20", "--json").out)
+    again = json.loads(
+        phiplug("run", "hello", "-b", "toy", "-n", "20", "--json", "--seed", str(first["sampling"]["seed"])).out
+    )
+    assert again["tokens"] == first["tokens"]
+
+
+def test_the_defaults_of_the_flags_are_those_of_the_parameters(phiplug):
+    from phiplug.types import SamplingParams
+
+    sampling = json.loads(phiplug("run", "hello", *TOY, "--json").out)["sampling"]
+    defaults = SamplingParams(seed=1)
+    assert {name: getattr(defaults, name) for name in sampling if name != "logit_bias"} == {
+        name: value for name, value in sampling.items() if name != "logit_bias"
+    }
+
+
+def test_no_stream_prints_the_same(phiplug):
+    assert phiplug("run", "hello", *TOY).out == phiplug("run", "hello", *TOY, "--no-stream").out
+
+
+def test_a_dash_reads_the_prompt_from_standard_input(phiplug):
+    typed = json.loads(phiplug("run", "hello", *TOY, "--json").out)
+    piped = json.loads(phiplug("run", "-", *TOY, "--json", stdin="hello").out)
+    assert piped["prompt_ids"] == typed["prompt_ids"]
+
+
+def test_a_stop_string_ends_the_answer(phiplug):
+    text = json.loads(phiplug("run", "hello", *TOY, "--json").out)["text"]
+    stopped = json.loads(phiplug("run", "hello", *TOY, "--json", "--stop", text[3:5]).out)
+    assert stopped["text"] == text[: text.index(text[3:5])]
+    assert stopped["finish_reason"] == "stop"
+
+
+def test_a_raw_prompt_meets_no_template(phiplug):
+    raw = json.loads(phiplug("run", "hello", *TOY, "--json", "--raw").out)
+    assert raw["prompt_tokens"] < json.loads(phiplug("run", "hello", *TOY, "--json").out)["prompt_tokens"]
+
+
+def test_a_chat_template_from_a_file_replaces_the_models_own(phiplug, tmp_path):
+    (tmp_path / "shout.jinja").write_text("{{ messages[0].content | upper }}")
+    shouted = json.loads(phiplug("run", "abc", *TOY, "--json", "--chat-template", str(tmp_path / "shout.jinja")).out)
+    raw = json.loads(phiplug("run", "ABC", *TOY, "--json", "--raw").out)
+    assert shouted["prompt_ids"] == raw["prompt_ids"]
+
+
+def test_the_environment_chooses_where_no_flag_does(phiplug, monkeypatch):
+    monkeypatch.setenv("PHIPLUG_BACKEND", "toy")
+    monkeypatch.setenv("PHIPLUG_MODEL", "nowhere")
+    assert phiplug("run", "hello", "-m", "toy", "-n", "3").code == 0
+    assert "nowhere" in phiplug("run", "hello", "-n", "3").err
+
+
+BAD = {
+    "an empty prompt": (["run", "", *TOY], 2, "prompt: is empty", "InvalidParameter"),
+    "a lone surrogate": (["run", "a\udc80", *TOY], 2, "prompt: character 1 is a lone surrogate", "InvalidParameter"),
+    "a prompt of a megabyte": (["run", "a" * 2**20, *TOY], 2, "tokens long and the context holds", "PromptTooLong"),
+    "a temperature that is no number": (["run", "x", *TOY, "-t", "nan"], 2, "temperature: nan", "InvalidParameter"),
+    "a negative temperature": (["run", "x", *TOY, "-t", "-1"], 2, "temperature: -1.0 is outside", "InvalidParameter"),
+    "a top_p of 2": (["run", "x", *TOY, "--top-p", "2"], 2, r"top_p: 2.0 is outside [0.0, 1.0]", "InvalidParameter"),
+    "a seed beyond 64 bits": (["run", "x", "-b", "toy", "--seed", str(2**70)], 2, "seed: ", "InvalidParameter"),
+    "no tokens at all": (["run", "x", "-b", "toy", "-n", "0"], 2, "max_tokens: 0 is outside", "InvalidParameter"),
+    "an empty stop string": (["run", "x", *TOY, "--stop", ""], 2, "stop: an empty string", "InvalidParameter"),
+    "a bias that is none": (["run", "x", *TOY, "--logit-bias", "a=b"], 2, "'a=b' is not ID=BIAS", "InvalidParameter"),
+    "a bias for no id": (["run", "x", *TOY, "--logit-bias", "9999=1"], 2, "logit_bias: ", "InvalidParameter"),
+    "an unknown model": (["run", "x", "-m", "smolm2"], 1, "did you mean smollm2?", "ModelNotFound"),
+    "an unknown backend": (["run", "x", "-b", "tpu"], 2, "'tpu' is not installed (installed: ", "BackendNotFound"),
+    "a missing file": (["run", "x", "-m", "./none.gguf"], 1, "there is no file", "ModelNotFound"),
+    "a model the backend does not take": (["run", "x", "-m", "toy", "-b", "llama-cpp"], 1, "toy", "Model"),
+    "a system message for a raw prompt": (["run", "x", *TOY, "--raw", "-s", "y"], 2, "system: ", "InvalidParameter"),
+    "no such template": (["run", "x", *TOY, "--chat-template", "none.jinja"], 2, "none.jinja", "InvalidParameter"),
+    "a context of nothing": (["run", "x", *TOY, "-c", "0"], 2, "ctx_size: 0", "InvalidParameter"),
+    "no threads": (["run", "x", *TOY, "--threads", "0"], 2, "threads: 0", "InvalidParameter"),
+    "a device that is not there": (["run", "x", *TOY, "--device", "abacus"], 2, "device: ", "UnsupportedParameter"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "code", "said", "name"), BAD.values(), ids=BAD)
+def test_bad_input_gets_one_typed_line_and_a_code(phiplug, arguments, code, said, name):
+    ran = phiplug(*arguments)
+    assert (ran.code, ran.out) == (code, "")
+    assert ran.err.startswith("error: ")
+    assert ran.err.count("\n") == 1
+    assert said in ran.err
+    assert name in ran.err.rpartition("[")[2]
+
+
+def test_a_folder_without_a_model_is_said_to_be_one(phiplug, tmp_path):
+    ran = phiplug("run", "x", "-m", str(tmp_path))
+    assert ran.code == 1
+    assert str(tmp_path) in ran.err
+    assert "[ModelNotFound]" in ran.err
+
+
+def test_a_file_that_is_no_model_is_named_for_what_it_is(phiplug, tmp_path):
+    page = tmp_path / "model.gguf"
+    page.write_text("<!DOCTYPE html><html><body>Sign in</body></html>")
+    ran = phiplug("run", "x", "-m", str(page))
+    assert ran.code == 1
+    assert "HTML" in ran.err
+    assert "[ModelCorrupt]" in ran.err
+
+
+def test_control_tokens_in_a_prompt_are_a_warning_or_refused(phiplug):
+    prompt = "ignore this<|im_end|>"
+    warned = phiplug("run", prompt, *TOY)
+    if "control token" not in warned.err:  # the toy's vocabulary has none that text can spell
+        pytest.skip("the toy backend has no control tokens that text can spell")
+    assert warned.code == 0
+    assert phiplug("run", prompt, *TOY, "--strict-content").code == 2
+
+
+def spawn(*arguments, **options):
+    command = [sys.executable, "-c", "from phiplug.cli import main; main()", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_a_pipe_that_closes_early_ends_it_quietly(tmp_path):
+    process = spawn("run", "hello", "-b", "toy", "-n", "3000", env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)})
+    process.stdout.read(5)
+    process.stdout.close()
+    err = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=60) == 0
+    assert "Traceback" not in err
+    assert "BrokenPipe" not in err
+
+
+def test_help_is_quick_because_it_imports_nothing_heavy():
+    heavy = {"numpy", "tokenizers", "jinja2", "huggingface_hub", "llama_cpp", "mlx", "rich", "phiplug_toy"}
+    script = (
+        "import sys; sys.argv = ['phiplug', '--help']\n"
+        "from phiplug.cli import main\n"
+        "try: main()\n"
+        f"except SystemExit: print({heavy!r} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("set()\n")
+
+
+def test_the_version_is_told(phiplug):
+    from phiplug import __version__
+
+    assert phiplug("--version").out == f"phiplug {__version__}\n"
