@@ -29,11 +29,16 @@ _LISTING_TIMEOUT = 15.0  # seconds without a byte
 _SPARE = 16 << 20  # bytes of the disk that a download leaves free: file systems need some to work
 
 
-def cache_of(repo: str) -> Path:
-    """Return the folder of `owner/repo` in huggingface_hub's cache."""
+def hub_cache() -> Path:
+    """Return huggingface_hub's cache; it may not exist."""
     from huggingface_hub import constants
 
-    return Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
+    return Path(constants.HF_HUB_CACHE)
+
+
+def cache_of(repo: str) -> Path:
+    """Return the folder of `owner/repo` in the cache."""
+    return hub_cache() / f"models--{repo.replace('/', '--')}"
 
 
 def is_offline() -> bool:
