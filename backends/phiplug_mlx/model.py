@@ -1,0 +1,280 @@
+"""A module of mlx-lm and its caches -> the contract of `phiplug.spi`.
+
+MLX builds a graph and computes it while Python goes on: `forward` starts at once, and `Pass.logits` waits. At most one
+pass is under way, so that a long prompt does not queue up where nobody can interrupt it. It knows nothing of files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import mlx.core as mx
+import numpy as np
+from mlx import nn
+
+from phiplug.errors import (
+    BackendFailed,
+    InvalidParameter,
+    ModelUnsupported,
+    OutOfMemory,
+    PhiplugError,
+    UnsupportedParameter,
+)
+from phiplug.spi import LoadOptions, ModelFiles, ModelInfo, Step
+from phiplug_mlx.classes import mlx_lm_module
+from phiplug_mlx.devices import CHUNKS, choose_device, mlx_device
+from phiplug_mlx.slots import Caches, Slots, arrays_of
+
+if TYPE_CHECKING:
+    from phiplug.spi import Logits
+    from phiplug_mlx.weights import Loaded
+
+_RECLAIM_EVERY = 256  # passes between two times that MLX gives unused memory back, as mlx-lm's loop does
+
+
+class MLXModel:
+    """A `phiplug.spi.Model` on one device.
+
+    Args:
+        loaded: the module and what is known of it.
+        info: what the model says of itself.
+        device: what `mx.stream` takes.
+    """
+
+    def __init__(self, loaded: Loaded, info: ModelInfo, device: Any) -> None:  # Any: an mx.Device
+        self.info = info
+        self._module = loaded.module
+        self._tail = _keep_last_rows(loaded.module)
+        self._device = device
+        self._slots = Slots(lambda: make_caches(loaded.module), info.slots)
+        self._pending: MLXPass | None = None
+        self._passes = 0
+
+    def forward(self, steps: Sequence[Step]) -> MLXPass:
+        """Start a pass; single tokens of several slots go through the module at once, a longer step on its own.
+
+        Raises:
+            InvalidParameter: a token is outside the vocabulary.
+            BackendFailed, OutOfMemory: this pass, or the one before that nobody has read, failed; its slots are empty.
+        """
+        self._settle()
+        for step in steps:
+            if min(step.tokens) < 0 or max(step.tokens) >= self.info.vocab_size:
+                raise InvalidParameter("tokens", f"an id is outside the vocabulary of {self.info.vocab_size}")
+        slots = [step.slot for step in steps]
+        with self._guard(slots):
+            rows, arrays = self._start(steps)
+            mx.async_eval(rows, *arrays)  # type: ignore[no-untyped-call]  # mlx has no types for it
+            self._pending = MLXPass(self, slots, rows, arrays)
+        self._passes += 1
+        if self._passes % _RECLAIM_EVERY == 0:
+            mx.clear_cache()
+        return self._pending
+
+    def rewind(self, slot: int, length: int) -> int:
+        """Keep at most the first `length` tokens of `slot`; none where a sliding window has dropped what is needed."""
+        self._settle()
+        with self._guard([slot]):
+            return self._slots.rewind(slot, length)
+
+    def copy(self, source: int, target: int, length: int) -> int:
+        """Make `target` hold the first `length` tokens of `source`, or none as in `rewind`."""
+        self._settle()
+        with self._guard([target]):
+            return self._slots.copy(source, target, length)
+
+    def close(self) -> None:
+        """Drop the weights and the caches, and a pass that is under way."""
+        self._pending = None
+        self._module, self._tail = None, None
+        self._slots = Slots(list, 0)
+        mx.clear_cache()
+
+    def wait(self, asked: MLXPass, rows: Any, arrays: list[Any]) -> None:  # Any: mx.array
+        """Wait until a pass is computed; called by the pass, once."""
+        if self._module is None:
+            raise BackendFailed("the model was closed before this pass was read")
+        if self._pending is asked:
+            self._pending = None
+        with self._guard(asked.slots):
+            mx.eval(rows, *arrays)
+
+    def _settle(self) -> None:
+        if self._pending is not None:
+            self._pending.settle()
+
+    def _start(self, steps: Sequence[Step]) -> tuple[Any, list[Any]]:  # Any: mx.array
+        """Build the graph of a pass; return its rows in the order of the steps, and the arrays of its caches."""
+        rows: list[Any] = [None] * len(steps)  # Any: mx.array
+        arrays: list[Any] = []
+        for group in _groups(steps):
+            slots = tuple(steps[index].slot for index in group)
+            caches = self._slots.together(slots) if len(slots) > 1 else self._slots.alone(slots[0])
+            logits = self._call([steps[index].tokens for index in group], caches, steps[group[0]].rows)
+            arrays += arrays_of(caches)
+            for index, row in zip(group, logits, strict=True):
+                rows[index] = row
+                self._slots.lengths[steps[index].slot] += len(steps[index].tokens)
+            if len(group) == len(steps) and group == sorted(group):
+                return logits.reshape(-1, self.info.vocab_size), arrays
+        return mx.concatenate(rows), arrays
+
+    def _call(self, tokens: Sequence[Sequence[int]], caches: Caches, rows: int) -> Any:  # Any: mx.array
+        """Add the graph of one call of the module; float32, shape (sequences, rows, vocab_size)."""
+        if self._tail is not None:
+            self._tail.rows = max(rows, 1)
+        logits = self._module(mx.array([list(ids) for ids in tokens]), cache=caches)
+        return mx.contiguous(logits[:, logits.shape[1] - rows :].astype(mx.float32))
+
+    @contextmanager
+    def _guard(self, slots: Sequence[int]) -> Iterator[None]:
+        """Compute on the model's device; empty the slots where that fails, and say so in the contract's words."""
+        try:
+            with mx.stream(self._device):
+                yield
+        except PhiplugError:
+            raise
+        except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+            self._slots.forget(slots)
+            raise translated(error) from error
+        except BaseException:  # Ctrl-C, which may have come at any point
+            self._slots.forget(slots)
+            raise
+
+
+class MLXPass:
+    """A `phiplug.spi.Pass` that is under way."""
+
+    def __init__(self, model: MLXModel, slots: Sequence[int], rows: Any, arrays: list[Any]) -> None:  # Any: mx.array
+        self.slots = slots
+        self._model = model
+        self._rows = rows
+        self._arrays = arrays
+        self._settled = False
+
+    def logits(self) -> Logits:
+        """Wait for the rows and return them where MLX computed them, without a copy."""
+        self.settle()
+        if self._rows is None:
+            raise BackendFailed("this pass has failed")
+        if self._rows.size == 0:
+            return np.zeros(self._rows.shape, np.float32)
+        logits: Logits = np.asarray(memoryview(self._rows))
+        logits.flags.writeable = False
+        return logits
+
+    def settle(self) -> None:
+        """Wait until the pass has taken effect."""
+        if self._settled:
+            return
+        rows, arrays, self._settled = self._rows, self._arrays, True
+        self._rows, self._arrays = None, []
+        self._model.wait(self, rows, arrays)
+        self._rows = rows
+
+
+class LastRows(nn.Module):  # type: ignore[misc]  # mlx brings no types that mypy follows
+    """A model's last norm, for the last `rows` tokens only: the output matrix behind it is a fifth of a small model."""
+
+    def __init__(self, norm: Any) -> None:  # Any: an nn.Module
+        super().__init__()
+        self.norm = norm
+        self.rows = 1
+
+    def __call__(self, hidden: Any) -> Any:  # Any: mx.array
+        """Shape (batch, tokens, hidden_size) -> (batch, at most rows, hidden_size)."""
+        return self.norm(hidden[:, -self.rows :])
+
+
+def load(files: ModelFiles, options: LoadOptions) -> MLXModel:
+    """Load a GGUF file, or a folder with config.json and safetensors.
+
+    Raises:
+        ModelNotFound, ModelCorrupt, ModelUnsupported: the files are missing, damaged, or beyond this backend.
+        UnsupportedParameter: an option asks for what MLX cannot do.
+        OutOfMemory: the weights do not fit.
+    """
+    from phiplug_mlx.folders import load_folder
+    from phiplug_mlx.gguf_model import load_gguf
+
+    device = choose_device(options.device)
+    _refuse_what_mlx_cannot(options, device)
+    read = load_gguf if files.format == "gguf" else load_folder
+    try:
+        with mx.stream(mlx_device(device)):
+            loaded = read(files.path, device, options)
+    except (MemoryError, RuntimeError) as error:
+        raise translated(error) from error
+    if options.ctx_size is not None and options.ctx_size > loaded.trained_context:
+        raise UnsupportedParameter(
+            "ctx_size", f"{options.ctx_size} is more than the {loaded.trained_context} that the model was trained for"
+        )
+    info = ModelInfo(
+        vocab_size=loaded.vocab_size,
+        context_length=options.ctx_size or loaded.trained_context,
+        slots=options.slots,
+        device=device,
+        quantization=loaded.quantization,
+        version=version("mlx"),
+        chunk=CHUNKS[device],
+        can_copy=True,
+        facts=loaded.facts,
+    )
+    return MLXModel(loaded, info, mlx_device(device))
+
+
+def translated(error: Exception) -> PhiplugError:
+    """Turn what MLX raised into the contract's error; MLX has no class of its own for lack of memory."""
+    text = str(error) or type(error).__name__
+    if isinstance(error, MemoryError) or any(word in text.lower() for word in ("malloc", "memory", "alloc")):
+        return OutOfMemory(f"mlx ran out of memory: {text}", hint="lower --ctx-size, or use a smaller model")
+    return BackendFailed(f"mlx failed: {text}")
+
+
+def _groups(steps: Sequence[Step]) -> list[list[int]]:
+    """Put the steps that go through the module together into groups, by index.
+
+    Single tokens with a row each are one group, in the order of their slots, so that the same slots make the same
+    batch whatever the order of the steps.
+    """
+    single = [index for index, step in enumerate(steps) if len(step.tokens) == step.rows == 1]
+    single.sort(key=lambda index: steps[index].slot)
+    others = [[index] for index in range(len(steps)) if index not in single]
+    return [single, *others] if single else others
+
+
+def _keep_last_rows(module: Any) -> LastRows | None:  # Any: an nn.Module
+    """Put `LastRows` in the place of the last norm, where the module is built as most are."""
+    trunk = getattr(module, "model", None)
+    norm = getattr(trunk, "norm", None)
+    if trunk is None or norm is None:
+        return None
+    trunk.norm = tail = LastRows(norm)
+    return tail
+
+
+def make_caches(module: Any) -> Caches:  # Any: an nn.Module
+    """Return the empty caches of one sequence, as the module wants them.
+
+    Raises:
+        ModelUnsupported: it wants a state that cannot be cut back, as recurrent models do.
+    """
+    kinds = mlx_lm_module("cache")
+    caches = module.make_cache() if hasattr(module, "make_cache") else [kinds.KVCache() for _ in module.layers]
+    if not all(type(cache) in (kinds.KVCache, kinds.RotatingKVCache) for cache in caches):
+        names = ", ".join(sorted({type(cache).__name__ for cache in caches}))
+        raise ModelUnsupported(f"the model keeps {names}, which cannot be cut back to a prefix")
+    return caches
+
+
+def _refuse_what_mlx_cannot(options: LoadOptions, device: str) -> None:
+    if options.threads is not None:
+        raise UnsupportedParameter("threads", "MLX chooses its threads itself", hint="leave it out")
+    everywhere = (None, -1, 0) if device == "cpu" else (None, -1)
+    if options.gpu_layers not in everywhere:
+        raise UnsupportedParameter(
+            "gpu_layers", f"MLX computes all layers on one device, here {device}", hint="choose it with --device"
+        )

@@ -1,0 +1,100 @@
+"""Key-value caches for several sequences: alone in a pass, or together in one.
+
+A slot has a list of mlx-lm's caches, one for each layer. Slots that decode together have theirs merged into one batch,
+which stays merged for as long as the same slots go on together; anything that concerns one slot takes the batch apart
+first. It knows how caches are cut and merged, and nothing of tokens or logits.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
+
+import mlx.core as mx
+
+Caches: TypeAlias = list[Any]  # Any: mlx-lm's KVCache or RotatingKVCache, or its batch of either; one for each layer
+
+
+class Slots:
+    """The caches of `count` sequences, all empty at first.
+
+    Args:
+        make_caches: returns the empty caches of one sequence.
+        count: how many sequences there are.
+    """
+
+    def __init__(self, make_caches: Callable[[], Caches], count: int) -> None:
+        self._make = make_caches
+        self._alone: list[Caches] = [make_caches() for _ in range(count)]
+        self._merged: tuple[int, ...] = ()
+        self._batch: Caches = []
+        self.lengths = [0] * count
+
+    def alone(self, slot: int) -> Caches:
+        """Return the caches of one slot, for a pass that adds to it alone."""
+        if slot in self._merged:
+            self._take_apart()
+        return self._alone[slot]
+
+    def together(self, slots: tuple[int, ...]) -> Caches:
+        """Return the merged caches of several slots, whose rows are in this order, for a pass that adds to them all."""
+        if slots != self._merged:
+            self._take_apart()
+            layers = zip(*(self._alone[slot] for slot in slots), strict=True)
+            self._batch = [layer[0].merge(layer) for layer in layers]
+            self._merged = slots
+        return self._batch
+
+    def rewind(self, slot: int, length: int) -> int:
+        """Keep at most `length` tokens; none where a layer has thrown away what it would need."""
+        surplus = self.lengths[slot] - length
+        if surplus > 0:
+            caches = self.alone(slot)
+            if length > 0 and all(cache.is_trimmable() for cache in caches):
+                for cache in caches:
+                    cache.trim(surplus)
+                self.lengths[slot] = length
+            else:
+                self.clear(slot)
+        return self.lengths[slot]
+
+    def copy(self, source: int, target: int, length: int) -> int:
+        """Make `target` hold at most `length` tokens of `source`; return how many it holds."""
+        if source == target:
+            return self.rewind(source, length)
+        self.clear(target)
+        self._alone[target] = copy.deepcopy(self.alone(source))
+        mx.eval(arrays_of(self._alone[target]))
+        self.lengths[target] = self.lengths[source]
+        return self.rewind(target, length)
+
+    def clear(self, slot: int) -> None:
+        """Empty one slot."""
+        if slot in self._merged:
+            self._take_apart()
+        self._alone[slot] = self._make()
+        self.lengths[slot] = 0
+
+    def forget(self, slots: Iterable[int]) -> None:
+        """Empty slots whose pass failed, without looking at what it left."""
+        if not set(self._merged).isdisjoint(slots):
+            self._merged, self._batch = (), []
+        for slot in slots:
+            self.clear(slot)
+
+    def _take_apart(self) -> None:
+        merged, batch = self._merged, self._batch
+        self._merged, self._batch = (), []
+        for row, slot in enumerate(merged):
+            self._alone[slot] = [layer.extract(row) for layer in batch]
+            mx.eval(arrays_of(self._alone[slot]))
+
+
+def arrays_of(caches: Caches) -> list[Any]:  # Any: mx.array
+    """Return the arrays of some caches: what a pass that was given them computes, besides logits.
+
+    An array that is still to be computed can be computed only by the thread that asked for it, so whatever changes
+    caches evaluates these.
+    """
+    return [part for cache in caches for part in cache.state if isinstance(part, mx.array)]
