@@ -78,7 +78,9 @@ class RemoteFile:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", self.etag) or self.size < 0:
-            raise DownloadFailed(f"the hub gives no checksum or size of {self.name}")
+            raise DownloadFailed(
+                f"the hub gives no checksum or size of {self.name}", hint="see whether HF_ENDPOINT leads to a hub"
+            )
 
 
 def fetch(remote: RemoteFile, goal: Path, progress: Progress) -> None:

@@ -7,7 +7,6 @@ reader's to name.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib.util
 import json
@@ -130,6 +129,8 @@ def _files(reference: str, folder: Path, selection: Selection) -> ModelFiles:
 
 
 def _unknown(name: str, aliases: Mapping[str, Sequence[str]]) -> ModelNotFound:
+    import difflib
+
     near = difflib.get_close_matches(name, aliases, n=1)
     hint = f"did you mean {near[0]}?" if near else f"name a path, hf:owner/repo, or one of {', '.join(sorted(aliases))}"
     return ModelNotFound(f"no model is called {name!r}", hint=hint)

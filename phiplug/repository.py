@@ -23,6 +23,7 @@ from phiplug.selection import Selection, select
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.hf_api import RepoSibling
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _LISTING_TIMEOUT = 15.0  # seconds without a byte
@@ -78,7 +79,7 @@ def pull(reference: Reference, progress: Progress) -> tuple[Path, Selection]:
         listing = _list(reference)
         selection = select(listing.files, file=reference.file, quant=reference.quant)
         snapshot = folder / "snapshots" / listing.commit
-        files = [listing.files[name] for name in selection.files]
+        files = [_remote(reference.place, listing, name) for name in selection.files]
         files = [file for file in files if not _is_whole(file, snapshot / file.name)]
         _require_space(files, folder)
         for file in files:
@@ -92,28 +93,34 @@ def pull(reference: Reference, progress: Progress) -> tuple[Path, Selection]:
 @dataclass(frozen=True, slots=True)
 class _Listing:
     commit: str
-    files: dict[str, RemoteFile]
+    files: dict[str, RepoSibling]
 
 
 def _list(reference: Reference) -> _Listing:
-    from huggingface_hub import HfApi, constants, hf_hub_url
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HFValidationError
 
     repo = reference.place
     try:
         info = HfApi().model_info(repo, revision=reference.revision, files_metadata=True, timeout=_LISTING_TIMEOUT)
+    except HFValidationError as error:
+        raise ModelNotFound(f"no repository can be called {repo}", hint="look at the name") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         if isinstance(error, OSError):  # huggingface_hub's BadRequestError is both
             raise
         raise _not_a_hub(constants.ENDPOINT) from error
     if not isinstance(info.sha, str) or not _COMMIT.fullmatch(info.sha):
         raise _not_a_hub(constants.ENDPOINT)
-    files = {}
-    for sibling in info.siblings or ():
-        name, etag = sibling.rfilename, sibling.lfs.sha256 if sibling.lfs else sibling.blob_id
-        if is_inside(name):
-            url = hf_hub_url(repo, name, revision=info.sha)
-            files[name] = RemoteFile(name, url, -1 if sibling.size is None else sibling.size, etag or "")
-    return _Listing(info.sha, files)
+    return _Listing(info.sha, {each.rfilename: each for each in info.siblings or () if is_inside(each.rfilename)})
+
+
+def _remote(repo: str, listing: _Listing, name: str) -> RemoteFile:
+    from huggingface_hub import hf_hub_url
+
+    listed = listing.files[name]
+    etag = listed.lfs.sha256 if listed.lfs else listed.blob_id
+    url = hf_hub_url(repo, name, revision=listing.commit)
+    return RemoteFile(name, url, -1 if listed.size is None else listed.size, etag or "")
 
 
 def _not_a_hub(endpoint: str) -> DownloadFailed:

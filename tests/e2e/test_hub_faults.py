@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import fake_hub
 import huggingface_hub
 import pytest
 from fake_hub import FakeHub, Fault, etag_of
@@ -227,6 +228,18 @@ def test_a_hub_that_is_not_there_is_named(hub, monkeypatch):
     assert "the connection to http://127.0.0.1:9 failed" in fails(DownloadFailed)
 
 
+@pytest.mark.parametrize("repo", ["a/b--c", "a/b.git", "a/b-", "a/" + "b" * 100])
+def test_a_name_that_no_repository_can_have_is_refused(hub, repo):
+    assert f"no repository can be called {repo}" in fails(ModelNotFound, f"hf:{repo}")
+    assert hub.requests == []
+
+
+def test_a_hub_that_lists_no_checksum_is_not_trusted(hub, monkeypatch):
+    monkeypatch.setattr(fake_hub, "sibling", lambda name, content: {"rfilename": name, "size": len(content)})
+    assert "gives no checksum or size of phi-q4.gguf" in fails(DownloadFailed)
+    assert hub.total() == 0
+
+
 def test_offline_asks_nobody(hub):
     assert "the network is off limits (fetch it once without --offline" in fails(ModelNotFound, offline=True)
     assert hub.requests == []
@@ -402,6 +415,18 @@ def test_a_file_where_the_cache_should_be_is_named(hub, cache):
     assert f"the cache {cache} cannot be written: {os.strerror(errno.ENOTDIR)}" in fails(DownloadFailed)
     cache.unlink()
     succeeds(hub)
+
+
+def test_where_links_are_not_allowed_the_file_itself_is_in_its_place(hub, cache, monkeypatch):
+    def refuse(*_arguments, **_options):
+        raise OSError(errno.EPERM, "A required privilege is not held by the client")
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    files = get()
+    assert not files.path.is_symlink()
+    assert files.path.read_bytes() == WEIGHTS
+    assert get(offline=True) == files
+    assert len([path for path in cache.rglob("*") if path.is_file() and path.stat().st_size == SIZE]) == 1
 
 
 # Processes
