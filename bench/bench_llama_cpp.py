@@ -1,0 +1,117 @@
+"""Through phiplug against the bare engine and llama-cpp-python's own API: same file, threads, prompt ids and context.
+
+The bare loop is `llama_decode` and an argmax, as small as Python allows; what phiplug takes longer is phiplug's cost.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import time
+
+import llama_cpp
+import numpy as np
+
+from bench.pairs import Row, compare
+from phiplug.load import load
+from phiplug.types import Request, SamplingParams
+
+REFERENCE = "smollm2"
+PROMPT = "Write a haiku about ice hockey."
+NEW_TOKENS = 128
+CTX = 4096
+GREEDY = SamplingParams(temperature=0.0, repeat_penalty=1.0, seed=0)
+DEFAULT = SamplingParams(seed=1)
+
+
+class BareLoop:
+    """llama.cpp with nothing around it, on one sequence."""
+
+    def __init__(self, path: str, threads: int) -> None:
+        llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
+        self.model = llama_cpp.llama_model_load_from_file(path.encode(), llama_cpp.llama_model_default_params())
+        params = llama_cpp.llama_context_default_params()
+        params.n_ctx, params.n_batch, params.n_ubatch = CTX, 512, 512
+        params.n_threads = params.n_threads_batch = threads
+        self.context = llama_cpp.llama_init_from_model(self.model, params)
+        self.memory = llama_cpp.llama_get_memory(self.context)
+        self.vocab_size = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self.model))
+
+    def decode(self, ids: list[int]) -> None:
+        tokens = (llama_cpp.llama_token * len(ids))(*ids)
+        if llama_cpp.llama_decode(self.context, llama_cpp.llama_batch_get_one(tokens, len(ids))):
+            raise RuntimeError("llama_decode failed")
+
+    def argmax(self) -> int:
+        row = np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(self.context, -1), shape=(self.vocab_size,))
+        return int(row.argmax())
+
+    def generate(self, ids: list[int], count: int) -> float:
+        """Return seconds per token after the first, greedy."""
+        llama_cpp.llama_memory_clear(self.memory, True)
+        self.decode(ids)
+        token = self.argmax()
+        started = time.perf_counter()
+        for _ in range(count - 1):
+            self.decode([token])
+            token = self.argmax()
+        return (time.perf_counter() - started) / (count - 1)
+
+    def prefill(self, ids: list[int]) -> float:
+        """Return seconds per token of the prompt."""
+        llama_cpp.llama_memory_clear(self.memory, True)
+        started = time.perf_counter()
+        self.decode(ids)
+        self.argmax()
+        return (time.perf_counter() - started) / len(ids)
+
+
+@llama_cpp.llama_log_callback
+def quiet(level: int, text: bytes, data: object) -> None:
+    """Say nothing."""
+
+
+def rows_at(threads: int, rounds: int = 7) -> list[Row]:
+    """Compare decode and prefill at a number of threads."""
+    with load(REFERENCE, backend="llama-cpp", threads=threads, ctx_size=CTX) as llm:
+        bare = BareLoop(str(llm.files.path), threads)
+        peer = llama_cpp.Llama(
+            str(llm.files.path), n_ctx=CTX, n_threads=threads, n_threads_batch=threads, verbose=False
+        )
+        ids = llm.encode(PROMPT)
+        long = (llm.encode(PROMPT) * 20)[:512]
+
+        def through(sampling: SamplingParams) -> float:
+            request = Request(tuple(ids), sampling, max_tokens=NEW_TOKENS, ignore_stop_ids=True, reuse="none")
+            return llm.submit(request).completion().timings.decode_s / (NEW_TOKENS - 1)
+
+        def through_prefill() -> float:
+            request = Request(tuple(long), GREEDY, max_tokens=1, ignore_stop_ids=True, reuse="none")
+            return llm.submit(request).completion().timings.prefill_s / len(long)
+
+        decode = {
+            "bare llama_decode + argmax": lambda: bare.generate(ids, NEW_TOKENS),
+            "phiplug, greedy": lambda: through(GREEDY),
+            "phiplug, default sampling": lambda: through(DEFAULT),
+            "llama-cpp-python, default sampling": lambda: _peer(peer, ids),
+        }
+        prefill = {"bare llama_decode": lambda: bare.prefill(long), "phiplug": through_prefill}
+        return [
+            *compare(f"llama.cpp decode, {threads} threads", decode, rounds=rounds),
+            *compare(f"llama.cpp prefill of {len(long)}, {threads} threads", prefill, rounds=rounds),
+        ]
+
+
+def rows() -> list[Row]:
+    """Compare with one thread and with two."""
+    return [row for threads in (1, 2) for row in rows_at(threads)]
+
+
+def _peer(peer: llama_cpp.Llama, ids: list[int]) -> float:
+    """Return seconds per token of llama-cpp-python's streaming completion, stop tokens kept out of the way."""
+    peer.reset()
+    never = {peer.token_eos(): -100.0}
+    stream = peer.create_completion(
+        ids, max_tokens=NEW_TOKENS, stream=True, seed=1, logit_bias=never, repeat_penalty=1.1
+    )
+    times = [time.perf_counter() for _ in stream]
+    return (times[-1] - times[0]) / (len(times) - 1)
