@@ -43,7 +43,7 @@ class Progress(Protocol):
         ...
 
     def finish(self) -> None:
-        """It is whole and checked, or given up."""
+        """All of it is here, or it is given up."""
         ...
 
 
@@ -92,13 +92,15 @@ def fetch(remote: RemoteFile, goal: Path, progress: Progress) -> None:
         httpx's HTTPError: the hub could not be reached.
     """
     path = partial_of(goal)
-    try:
-        with _Partial.open(path, remote) as partial:
+    with _Partial.open(path, remote) as partial:
+        progress.start(remote.name, remote.size)
+        progress.advance(partial.length)
+        try:
             _receive_all(remote, partial, progress)
-            os.fsync(partial.fileno())
-            sound = partial.digest.hexdigest() == remote.etag
-    finally:
-        progress.finish()
+        finally:
+            progress.finish()
+        os.fsync(partial.fileno())
+        sound = partial.digest.hexdigest() == remote.etag
     if not sound:
         path.unlink()
         raise DownloadFailed(
@@ -179,8 +181,6 @@ class _Pace:
 
 def _receive_all(remote: RemoteFile, partial: _Partial, progress: Progress) -> None:
     pace, failures = _Pace(remote.name), 0
-    progress.start(remote.name, remote.size)
-    progress.advance(partial.length)
     while partial.length < remote.size:
         before = partial.length
         try:
