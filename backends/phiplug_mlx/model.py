@@ -271,10 +271,10 @@ def make_caches(module: Any) -> Caches:  # Any: an nn.Module
 
 
 def _refuse_what_mlx_cannot(options: LoadOptions, device: str) -> None:
-    if options.threads is not None:
-        raise UnsupportedParameter("threads", "MLX chooses its threads itself", hint="leave it out")
     everywhere = (None, -1, 0) if device == "cpu" else (None, -1)
     if options.gpu_layers not in everywhere:
         raise UnsupportedParameter(
             "gpu_layers", f"MLX computes all layers on one device, here {device}", hint="choose it with --device"
         )
+    if options.threads is not None:
+        raise UnsupportedParameter("threads", "MLX chooses its threads itself", hint="leave it out")
