@@ -54,10 +54,9 @@ class Narrator:
         report = yield
         if report.when == "call" or not report.passed:
             measured = "; ".join(str(value) for _, value in report.user_properties)
-            detail = str(call.excinfo.value) if call.excinfo else measured
-            self._say(
-                asdict(PromiseResult(**_name(item), outcome=report.outcome, detail=detail, seconds=call.duration))
-            )
+            detail = _said(call.excinfo.value) if call.excinfo else measured
+            result = PromiseResult(**_name(item), outcome=report.outcome, detail=detail, seconds=call.duration)
+            self._say(asdict(result))
         return report
 
     def _say(self, fields: dict[str, Any]) -> None:  # Any: what JSON holds
@@ -70,7 +69,9 @@ def _name(item: pytest.Item) -> dict[str, str]:
 
 
 def _said(error: BaseException) -> str:
-    return error.detail if isinstance(error, BrokenPromise) else f"{type(error).__name__}: {error}"
+    if isinstance(error, BrokenPromise):
+        return error.detail
+    return str(error) if isinstance(error, pytest.skip.Exception) else f"{type(error).__name__}: {error}"
 
 
 def main(backend: str, model: str | None, patience: float) -> int:
@@ -80,15 +81,8 @@ def main(backend: str, model: str | None, patience: float) -> int:
         os.dup2(2, 1)  # an engine that prints must not spoil the lines
         test = Path(folder, "test_contract.py")
         test.write_text(_TEST.format(backend=backend, model=model), encoding="utf-8")
-        arguments = [
-            str(test),
-            f"--rootdir={folder}",
-            f"-c{os.devnull}",
-            "--noconftest",
-            "-pno:cacheprovider",
-            "-pno:terminal",
-        ]
-        code = pytest.main(arguments, plugins=[Narrator(out, patience)])
+        without = ["--noconftest", f"-c{os.devnull}", f"--rootdir={folder}", "-pno:cacheprovider", "-pno:terminal"]
+        code = pytest.main([str(test), *without], plugins=[Narrator(out, patience)])
     return 0 if code in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) else int(code)
 
 

@@ -40,8 +40,8 @@ class Subject:
     prompt_tokens: ClassVar[int] = 24
     requests: ClassVar[int] = 1000
     leak_bytes_per_request: ClassVar[int] = 2048
-    interleavings: ClassVar[int] = 10
-    interleaving_steps: ClassVar[int] = 15
+    interleavings: ClassVar[int] = 20
+    interleaving_steps: ClassVar[int] = 20
     probe_seconds: ClassVar[float] = 5.0
 
     _models: ClassVar[list[Model]]
