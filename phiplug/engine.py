@@ -66,6 +66,27 @@ class Engine:
         self._admit(requests)
         return self._run(requests, started=time.perf_counter())
 
+    def score(self, ids: Sequence[int], *, chunk: int | None = None) -> Generator[Logits]:
+        """Yield the logits after every id of a text, a chunk at a time, reusing nothing.
+
+        Args:
+            ids: the text, at most as long as the context.
+            chunk: how many ids each pass takes; the model's own chunk if None, 1 to decode one by one.
+
+        Yields:
+            float32, shape (ids in the chunk, V), valid until the next is asked for.
+        """
+        if len(ids) > self._context:
+            raise PromptTooLong(len(ids), self._context)
+        size = chunk or self._chunk
+        slot = self._slots[0]
+        with self._turn:
+            slot.cut(self._guarded(lambda: self.model.rewind(slot.index, 0)), self._chunk)
+            for start in range(0, len(ids), size):
+                piece = tuple(ids[start : start + size])
+                asked = self._ask([Step(slot.index, piece, rows=len(piece))])
+                yield self._rows(asked, len(piece))
+
     def close(self) -> None:
         """Close the model; streams that are open on it end in an error."""
         self.model.close()
@@ -76,11 +97,13 @@ class Engine:
             live = self._begin(requests, started)
             while live:
                 going = [sequence for sequence in live if sequence.answer.finish_reason is None]
-                asked = self._ask([Step(sequence.slot.index, (sequence.answer.token,)) for sequence in going])
+                steps = [Step(sequence.slot.index, (sequence.answer.token,)) for sequence in going]
+                asked = self._ask(steps) if steps else None
                 for sequence in live:  # asked before we talk: the device works while the caller handles the text
                     yield sequence.request, sequence.answer.chunk()
-                for sequence, row in zip(going, self._wait(asked, len(going)), strict=True):
-                    sequence.answer.take(row)
+                if asked:
+                    for sequence, row in zip(going, self._rows(asked, len(going)), strict=True):
+                        sequence.answer.take(row)
                 live = going
 
     def _begin(self, requests: Sequence[Request], started: float) -> list[_Sequence]:
@@ -106,27 +129,23 @@ class Engine:
         pieces = [ids[start : start + self._chunk] for start in range(kept, len(ids), self._chunk)]
         for piece in pieces[:-1]:
             self._ask([Step(slot.index, piece, rows=0)])
-        return kept, self._wait(self._ask([Step(slot.index, pieces[-1])]), 1)[0]
+        return kept, self._rows(self._ask([Step(slot.index, pieces[-1])]), 1)[0]
 
-    def _ask(self, steps: list[Step]) -> Pass | None:
+    def _ask(self, steps: list[Step]) -> Pass:
         """Ask the backend for a pass, and write down what its slots will hold."""
-        if not steps:
-            return None
         for step in steps:
             self._slots[step.slot].extend(step.tokens, self._chunk)
         return self._guarded(lambda: self.model.forward(steps))
 
-    def _wait(self, asked: Pass | None, rows: int) -> list[Logits]:
-        """Wait for the logits, a float32 (V,) for each row, and hold the backend to their shape."""
-        if asked is None:
-            return []
+    def _rows(self, asked: Pass, count: int) -> Logits:
+        """Wait for the logits, float32 (count, V), and hold the backend to their shape."""
         logits = self._guarded(asked.logits)
-        if logits.shape != (rows, self._vocab_size) or logits.dtype != "float32":
+        if logits.shape != (count, self._vocab_size) or logits.dtype != "float32":
             raise ContractMismatch(
                 f"{self._backend} returned {logits.dtype} logits of shape {logits.shape} "
-                f"where float32 ({rows}, {self._vocab_size}) was promised"
+                f"where float32 ({count}, {self._vocab_size}) was promised"
             )
-        return list(logits)
+        return logits
 
     def _admit(self, requests: Sequence[Request]) -> None:
         """Refuse what cannot be done before anything is computed."""

@@ -44,6 +44,7 @@ class LLM:
     Attributes:
         files: where the model came from.
         backend: the name of the backend that computes it.
+        engine: what drives it, token by token.
         load_s: how long loading took, in seconds, where `load` did it.
     """
 
@@ -51,18 +52,18 @@ class LLM:
         self.files = files
         self.backend = backend
         self.load_s = 0.0
-        self._engine = engine
+        self.engine = engine
         self._template = template
 
     @property
     def info(self) -> ModelInfo:
         """What the loaded model says about itself."""
-        return self._engine.model.info
+        return self.engine.model.info
 
     @property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer, the same on every backend."""
-        return self._engine.tokenizer
+        return self.engine.tokenizer
 
     def stream(
         self,
@@ -175,7 +176,7 @@ class LLM:
         Raises:
             PromptTooLong: the context does not hold the prompt and one token more.
         """
-        return Stream(request, self._engine.stream(request))
+        return Stream(request, self.engine.stream(request))
 
     def encode(self, prompt: str | Sequence[Message], options: PromptOptions = PromptOptions()) -> list[int]:
         """Turn a prompt into the ids that the model is given.
@@ -203,7 +204,7 @@ class LLM:
 
     def close(self) -> None:
         """Give back the model's memory. May be called twice."""
-        self._engine.close()
+        self.engine.close()
 
     def __enter__(self) -> LLM:
         return self

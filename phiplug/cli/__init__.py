@@ -19,6 +19,7 @@ from phiplug.errors import PhiplugError, PhiplugWarning, outcome_of
 
 COMMANDS = {
     "run": "Answer one prompt, printed as it is decoded.",
+    "parity": "Measure how far two engines agree.",
     "backends": "List the backends and whether they work here.",
     "models": "Look into a model's files.",
 }

@@ -24,8 +24,8 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
-class LoadFlags:
-    """Which model, on which engine."""
+class ModelFlags:
+    """Which model, and how an engine is to load it."""
 
     model: Annotated[
         str | None,
@@ -38,12 +38,6 @@ class LoadFlags:
             show_default="smollm2",
         ),
     ] = None
-    backend: Annotated[
-        str,
-        typer.Option(
-            "-b", "--backend", envvar="PHIPLUG_BACKEND", rich_help_panel=MODEL, help="See `phiplug backends`."
-        ),
-    ] = "auto"
     device: Annotated[
         str | None, typer.Option("--device", rich_help_panel=MODEL, help="cpu, metal or cuda.", show_default="the best")
     ] = None
@@ -79,13 +73,13 @@ class LoadFlags:
         bool, typer.Option("-v", "--verbose", rich_help_panel=OUTPUT, help="Let the engine's own log through.")
     ] = False
 
-    def load(self) -> LLM:
-        """Load the model that these flags name."""
+    def load_on(self, backend: str) -> LLM:
+        """Load the model that these flags name on a backend."""
         from phiplug.load import load
 
         return load(
             self.model,
-            backend=self.backend,
+            backend=backend,
             device=self.device,
             ctx_size=self.ctx_size,
             threads=self.threads,
@@ -95,6 +89,32 @@ class LoadFlags:
             offline=self.offline,
             verbose=self.verbose,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFlags(ModelFlags):
+    """Which model, on which engine."""
+
+    backend: Annotated[
+        str,
+        typer.Option(
+            "-b", "--backend", envvar="PHIPLUG_BACKEND", rich_help_panel=MODEL, help="See `phiplug backends`."
+        ),
+    ] = "auto"
+
+    def load(self) -> LLM:
+        """Load the model that these flags name."""
+        return self.load_on(self.backend)
+
+
+@dataclass(frozen=True, slots=True)
+class BackendsFlags(ModelFlags):
+    """Which model, on which engines."""
+
+    backends: Annotated[
+        list[str] | None,
+        typer.Option("-b", "--backend", rich_help_panel=MODEL, help="Repeat it.", show_default=False),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
