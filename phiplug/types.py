@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
 
-from phiplug.errors import InvalidParameter
+from phiplug.dialects import OFF, RULES, Dialect, those_with
+from phiplug.errors import InvalidParameter, UnsupportedParameter
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length"]
@@ -39,18 +40,33 @@ class Message:
 class SamplingParams:
     """How a token is drawn from logits; docs/sampling.md says what each number does, in which order.
 
+    A dialect other than "phiplug" reproduces what another program makes of the same numbers. What it does not have may
+    not be set.
+
     Attributes:
         temperature: divides the logits; below 1e-6 the largest logit wins.
         top_p: the nucleus mass in [0, 1]; 1 is off, 0 keeps one token.
         top_k: how many tokens survive; 0 is off.
         min_p: the least probability, relative to the largest, in [0, 1]; 0 is off.
         repeat_penalty: > 0, applied once to each id of the window; 1 is off.
-        repeat_last_n: how many ids the window holds; 0 is off, -1 is the whole history.
-        penalize_prompt: whether the prompt counts as history for `repeat_penalty`.
+        repeat_last_n: how many ids the window holds; 0 is off, -1 is the whole history, None is what the dialect has
+            (64 in phiplug's own).
+        penalize_prompt: whether the prompt counts as history for `repeat_penalty`; None is what the dialect does (it
+            does not count in phiplug's own).
         frequency_penalty: subtracted once per occurrence among the sampled tokens.
         presence_penalty: subtracted once for each id among the sampled tokens.
         logit_bias: added to the logits of these ids, before everything else.
         seed: in [0, 2**64), or None for one that `seeded` picks.
+        dialect: whose rules hold.
+        typical_p: the mass of the most typical tokens in (0, 1]; 1 is off.
+        xtc_probability: how often, in [0, 1], the most probable tokens are removed; 0 is off.
+        xtc_threshold: how probable, in [0, 0.5], a token is that may be removed.
+        top_n_sigma: how many standard deviations below the largest a logit may lie; 0 is off.
+        dry_multiplier: scales what is subtracted from a token that would go on with a repetition; 0 is off.
+        dry_base: at least 1, what each further repeated token multiplies that by.
+        dry_allowed_length: how long a repetition may be for free, at least 1.
+        dry_last_n: how far back repetitions are looked for; 0 is off, -1 is the whole history.
+        dry_breakers: sequences of ids that no repetition reaches across.
     """
 
     temperature: float = 0.8
@@ -58,12 +74,22 @@ class SamplingParams:
     top_k: int = 0
     min_p: float = 0.0
     repeat_penalty: float = 1.1
-    repeat_last_n: int = 64
-    penalize_prompt: bool = False
+    repeat_last_n: int | None = None
+    penalize_prompt: bool | None = None
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     logit_bias: Mapping[int, float] = field(default_factory=lambda: MappingProxyType({}))
     seed: int | None = None
+    dialect: Dialect = "phiplug"
+    typical_p: float = 1.0
+    xtc_probability: float = 0.0
+    xtc_threshold: float = 0.1
+    top_n_sigma: float = 0.0
+    dry_multiplier: float = 0.0
+    dry_base: float = 1.75
+    dry_allowed_length: int = 2
+    dry_last_n: int = -1
+    dry_breakers: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
         require_number("temperature", self.temperature, low=0.0)
@@ -71,7 +97,10 @@ class SamplingParams:
         require_integer("top_k", self.top_k, low=0)
         require_number("min_p", self.min_p, low=0.0, high=1.0)
         require_number("repeat_penalty", self.repeat_penalty, above=0.0)
-        require_integer("repeat_last_n", self.repeat_last_n, low=-1)
+        if self.repeat_last_n is not None:
+            require_integer("repeat_last_n", self.repeat_last_n, low=-1)
+        if not isinstance(self.penalize_prompt, bool | None):
+            raise InvalidParameter("penalize_prompt", f"{self.penalize_prompt!r} is neither true nor false")
         require_number("frequency_penalty", self.frequency_penalty)
         require_number("presence_penalty", self.presence_penalty)
         for token, bias in self.logit_bias.items():
@@ -79,10 +108,54 @@ class SamplingParams:
             require_number("logit_bias", bias)
         if self.seed is not None:
             require_integer("seed", self.seed, low=0, high=MAX_SEED - 1)
+        self._require_extras()
+        self._require_dialect()
+
+    def _require_extras(self) -> None:
+        """Check what phiplug's own rules do not have."""
+        require_number("typical_p", self.typical_p, above=0.0, high=1.0)
+        require_number("xtc_probability", self.xtc_probability, low=0.0, high=1.0)
+        require_number("xtc_threshold", self.xtc_threshold, low=0.0, high=0.5)
+        require_number("top_n_sigma", self.top_n_sigma, low=0.0)
+        require_number("dry_multiplier", self.dry_multiplier, low=0.0)
+        require_number("dry_base", self.dry_base, low=1.0)
+        require_integer("dry_allowed_length", self.dry_allowed_length, low=1)
+        require_integer("dry_last_n", self.dry_last_n, low=-1)
+        for breaker in self.dry_breakers:
+            if not breaker:
+                raise InvalidParameter("dry_breakers", "an empty sequence would break everywhere")
+            for token in breaker:
+                require_integer("dry_breakers", token, low=0)
+
+    def _require_dialect(self) -> None:
+        """Refuse what the dialect does not have, rather than ignore it."""
+        if self.dialect not in RULES:
+            raise InvalidParameter("dialect", f"{self.dialect!r} is none of {', '.join(RULES)}")
+        rules = RULES[self.dialect]
+        asked = [name for name, off in OFF.items() if getattr(self, name) != off] + ["logit_bias"] * bool(
+            self.logit_bias
+        )
+        for name in asked:
+            if name in rules.lacks:
+                hint = f"these have it: {', '.join(those_with(name))}"
+                raise UnsupportedParameter(name, f"the {self.dialect} dialect does not have it", hint=hint)
+        least, most = rules.windows
+        if self.repeat_last_n is not None and not least <= self.repeat_last_n <= most:
+            raise UnsupportedParameter("repeat_last_n", f"the {self.dialect} dialect has no {self.repeat_last_n}")
+        if self.penalize_prompt is not None and self.penalize_prompt not in rules.scopes:
+            raise UnsupportedParameter("penalize_prompt", f"the {self.dialect} dialect always penalizes the prompt")
+        if rules.greedy_below is None and self.temperature == 0:
+            raise UnsupportedParameter("temperature", f"the {self.dialect} dialect has no 0", hint="use --top-k 1")
 
     def seeded(self) -> SamplingParams:
-        """Return these parameters with a seed: their own, or a random one."""
-        return self if self.seed is not None else replace(self, seed=secrets.randbits(64))
+        """Return these parameters with nothing left open: a seed, theirs or a random one, and the dialect's window."""
+        rules = RULES[self.dialect]
+        return replace(
+            self,
+            seed=secrets.randbits(64) if self.seed is None else self.seed,
+            repeat_last_n=rules.window if self.repeat_last_n is None else self.repeat_last_n,
+            penalize_prompt=rules.prompt_counts if self.penalize_prompt is None else self.penalize_prompt,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +304,7 @@ def require_text(name: str, value: str) -> None:
     except UnicodeEncodeError as error:
         raise InvalidParameter(
             name,
-            f"character {error.start} is a lone surrogate (U+{ord(value[error.start]):04X}), which no encoding can hold",
+            f"character {error.start} is a lone surrogate (U+{ord(value[error.start]):04X}), which nothing can encode",
         ) from None
 
 

@@ -55,6 +55,7 @@ def u(seed, position, token):
 
 
 def draw(params: SamplingParams, logits, prompt=(), sampled=()) -> Drawn:
+    params = params.seeded()  # its window and scope are settled too
     x = [float(logit) for logit in logits]
     require_finite(x)  # 1
     for token, bias in params.logit_bias.items():  # 2

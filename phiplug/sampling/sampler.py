@@ -6,28 +6,25 @@ any row of float32 will do.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from phiplug.dialects import RULES, WHOLE_HISTORY
 from phiplug.errors import InvalidParameter, NonFiniteLogits
-from phiplug.sampling.noise import race
-from phiplug.sampling.nucleus import largest, shortest_prefix
+from phiplug.sampling.filters import Runners, survivors
+from phiplug.sampling.noise import COIN, noise, race
 from phiplug.sampling.penalties import Window, repeat, subtract
+from phiplug.sampling.repetition import Repetitions
 from phiplug.sampling.row import Row
+from phiplug.sampling.stages import Setting, staged_survivors
 from phiplug.types import SamplingParams
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Runners: TypeAlias = "tuple[NDArray[np.intp], NDArray[np.float32]]"
-"""Ids, ascending, and their t; an id whose t is -inf has been dropped."""
-
-_GREEDY_BELOW = 1e-6  # temperature
 _MAX_FLOAT32 = float(np.finfo(np.float32).max)
-_SLACK = 1e-3  # what float32 arithmetic may be off by, relatively and generously, where it only narrows a search
 
 
 class Sampler:
@@ -45,18 +42,16 @@ class Sampler:
     def __init__(self, params: SamplingParams, prompt: Sequence[int], sampled: Sequence[int] = ()) -> None:
         if params.seed is None:
             raise InvalidParameter("seed", "is not set", hint="use SamplingParams.seeded()")
-        self._params = params
+        self._params = params.seeded()  # its window and scope are settled too
+        self._rules = RULES[params.dialect]
         self._seed = params.seed
         self._position = len(prompt) + len(sampled)
         self._row: Row | None = None
+        self._settle_bias()
+        self._settle_history(prompt, sampled)
+        greedy_below = self._rules.greedy_below
+        self._greedy = greedy_below is not None and params.temperature < greedy_below and not self._rules.greedy_filters
         self._temperature = np.float32(min(params.temperature, _MAX_FLOAT32))
-        with np.errstate(over="ignore"):  # a bias that float32 cannot hold is infinite: it forbids, or is refused
-            self._bias = np.fromiter(params.logit_bias.values(), np.float32, len(params.logit_bias))
-        self._bias_ids = np.fromiter(params.logit_bias, np.intp, len(params.logit_bias))
-        remembered = [*prompt, *sampled] if params.penalize_prompt else sampled
-        self._repeated = Window(params.repeat_last_n if params.repeat_penalty != 1.0 else 0, remembered)
-        counting = params.frequency_penalty != 0.0 or params.presence_penalty != 0.0
-        self._counted = Window(-1 if counting else 0, sampled)
 
     def __call__(self, logits: NDArray[np.float32]) -> int:
         """Draw the next token from its logits and remember it.
@@ -73,20 +68,49 @@ class Sampler:
         self._position += 1
         self._repeated.add(token)
         self._counted.add(token)
+        if self._repetitions:
+            self._repetitions.add(token)
         return token
+
+    def _settle_bias(self) -> None:
+        bias = self._params.logit_bias
+        self._bias_ids = np.fromiter(bias, np.intp, len(bias))
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite: it forbids, or is refused
+            self._bias = np.fromiter(bias.values(), np.float32, len(bias))
+
+    def _settle_history(self, prompt: Sequence[int], sampled: Sequence[int]) -> None:
+        params, rules = self._params, self._rules
+        history = [*prompt, *sampled] if params.penalize_prompt else sampled
+        window = params.repeat_last_n if params.repeat_last_n is not None else rules.window
+        if window == 0 and rules.zero_window_is_all:
+            window = WHOLE_HISTORY
+        self._repeated = Window(window if params.repeat_penalty != 1.0 else 0, history)
+        counting = params.frequency_penalty != 0.0 or params.presence_penalty != 0.0
+        if rules.counts_in_window:
+            self._counted = Window(window if counting else 0, history)
+        else:
+            self._counted = Window(WHOLE_HISTORY if counting else 0, sampled)
+        self._repetitions = Repetitions(params, history) if params.dry_multiplier else None
 
     def _draw(self, logits: NDArray[np.float32]) -> int:
         row = self._row_for(logits)
-        greedy = self._params.temperature < _GREEDY_BELOW
-        if greedy and not self._has_adjustments():
+        if self._greedy and not self._has_adjustments():
             return _largest(logits)
         row.fill(logits)
         self._adjust(row.x)
-        if greedy:
+        if self._greedy:
             return _largest(row.x)
-        _require_finite(row.temper(self._temperature))
         ids, t = self._survivors(row)
         return race(self._seed, self._position, ids, t)
+
+    def _survivors(self, row: Row) -> Runners:
+        """Steps 5 to 8, or what the dialect has in their place."""
+        if self._params.dialect == "phiplug":  # the stages would do too, a good deal slower
+            _require_finite(row.temper(self._temperature))
+            return survivors(row, self._params)
+        _require_finite(row.x.max())
+        coin = float(noise(self._seed, self._position, np.array([COIN]))[0])
+        return staged_survivors(row.x, Setting(self._params, self._rules, coin))
 
     def _row_for(self, logits: NDArray[np.float32]) -> Row:
         width = len(logits)
@@ -98,85 +122,21 @@ class Sampler:
         return self._row
 
     def _has_adjustments(self) -> bool:
-        return bool(len(self._bias_ids) or len(self._repeated.ids) or len(self._counted.ids))
+        seen = len(self._repeated.ids) + len(self._counted.ids)
+        return bool(seen or len(self._bias_ids) or self._repetitions)
 
     def _adjust(self, x: NDArray[np.float32]) -> None:
         """Steps 2 to 4, in place. What was not finite before is not finite after, so one check follows for both."""
+        params = self._params
         if len(self._bias_ids):
             x[self._bias_ids] += self._bias
         if len(self._repeated.ids):
-            repeat(x, self._repeated.ids, np.float32(self._params.repeat_penalty))
+            repeat(x, self._repeated.ids, np.float32(params.repeat_penalty))
         if len(self._counted.ids):
-            frequency, presence = np.float32(self._params.frequency_penalty), np.float32(self._params.presence_penalty)
+            frequency, presence = np.float32(params.frequency_penalty), np.float32(params.presence_penalty)
             subtract(x, self._counted.ids, self._counted.counts, frequency, presence)
-
-    def _survivors(self, row: Row) -> Runners:
-        """Steps 6 to 8."""
-        params = self._params
-        if 0 < params.top_k < len(row.x):
-            runners = _top_k(row, params.top_k)
-            if params.top_p < 1.0:
-                weights = np.exp(runners[1].astype(np.float64))
-                runners = _keep(*runners, shortest_prefix(runners[1], weights, params.top_p * weights.sum()))
-        elif params.top_p < 1.0:
-            runners = _top_p(row, params.top_p)
-        elif params.min_p > 0.0:
-            runners = row.above(math.log(params.min_p) - _SLACK)
-        else:
-            runners = row.every_id, row.t()
-        return _min_p(*runners, params.min_p) if params.min_p > 0.0 else runners
-
-
-def _top_k(row: Row, k: int) -> Runners:
-    """Step 6."""
-    ids, t = row.above(row.largest_bound(k))
-    inside = largest(t, k)
-    return ids[inside], t[inside]
-
-
-def _top_p(row: Row, p: float) -> Runners:
-    """Step 7, over the whole vocabulary.
-
-    Ids whose weight is below (1 - p) * mass / V weigh less than (1 - p) * mass together, so the rest holds the nucleus
-    whole. For a peaked row, bounds of the mass are enough to find both the rest and the nucleus.
-    """
-    limit = math.log((1.0 - p) * row.least_mass() / len(row.x))
-    if row.is_sparse(limit):
-        ids, t = row.above(limit)
-        weights = np.exp(t.astype(np.float64))
-        mass = float(weights.sum())
-        inside = shortest_prefix(t, weights, p * mass)
-        if weights[inside].sum() >= p * (mass + row.mass_below(limit)):
-            return _keep(ids, t, inside)
-    return _top_p_dense(row, p)
-
-
-def _top_p_dense(row: Row, p: float) -> Runners:
-    """Step 7 with the exponential of every logit, in float32: the sums are right to about 1e-7."""
-    weights, ids, t = row.weights(), row.every_id, row.t()
-    mass = float(weights.sum())
-    heavy = weights >= np.float32((1.0 - p) * mass / len(weights) * (1.0 - _SLACK))
-    if np.count_nonzero(heavy) < len(heavy) // 2:
-        ids = np.flatnonzero(heavy)
-        t, weights = t[ids], weights[ids]
-    return _keep(ids, t, shortest_prefix(t, weights, p * mass))
-
-
-def _min_p(ids: NDArray[np.intp], t: NDArray[np.float32], m: float) -> Runners:
-    """Step 8; the largest weight is 1. The exponential is taken only where the logarithm leaves a doubt."""
-    probable = t >= np.float32(math.log(m) + _SLACK)
-    doubtful = np.flatnonzero(~probable & (t >= np.float32(math.log(m) - _SLACK)))
-    probable[doubtful] = np.exp(t[doubtful].astype(np.float64)) >= m
-    return _keep(ids, t, probable)
-
-
-def _keep(ids: NDArray[np.intp], t: NDArray[np.float32], inside: NDArray[np.bool_]) -> Runners:
-    """Drop the ids that are not `inside`; where they are a minority, by giving them no weight, which is cheaper."""
-    if np.count_nonzero(inside) > len(inside) // 2:
-        np.copyto(t, -np.inf, where=~inside)
-        return ids, t
-    kept = np.flatnonzero(inside)
-    return ids[kept], t[kept]
+        if self._repetitions:
+            self._repetitions.penalize(x)
 
 
 def sample_rows(samplers: Sequence[Sampler], logits: NDArray[np.float32]) -> list[int]:
