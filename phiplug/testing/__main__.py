@@ -27,6 +27,7 @@ class TestBackend(BackendContract):
     backend = {backend!r}
     model = {model!r}
 """
+_WITHOUT = ("-pno:cacheprovider", "-pno:terminal", "-s")  # what is written before a crash must not be captured
 
 
 class Narrator:
@@ -81,7 +82,7 @@ def main(backend: str, model: str | None, patience: float) -> int:
         os.dup2(2, 1)  # an engine that prints must not spoil the lines
         test = Path(folder, "test_contract.py")
         test.write_text(_TEST.format(backend=backend, model=model), encoding="utf-8")
-        without = ["--noconftest", f"-c{os.devnull}", f"--rootdir={folder}", "-pno:cacheprovider", "-pno:terminal"]
+        without = ["--noconftest", f"-c{os.devnull}", f"--rootdir={folder}", *_WITHOUT]
         code = pytest.main([str(test), *without], plugins=[Narrator(out, patience)])
     return 0 if code in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) else int(code)
 

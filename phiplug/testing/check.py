@@ -86,7 +86,10 @@ def _ending(code: int) -> str:
 
 
 def _last_words(log: IO[str]) -> str:
-    """Return the last line that says something, of what a process wrote before it ended."""
+    """Return the last line that a process wrote before it ended, or before Python began to tell where it was."""
     log.seek(0)
     lines = [line.strip() for line in log if line.strip()]
-    return lines[-1][:500] if lines else "it said nothing"
+    ends = [at for at, line in enumerate(lines) if line.startswith(("Fatal Python error", "Timeout ("))]
+    said = lines[: ends[0]] if ends else lines
+    told = lines[ends[0]] if ends else "it said nothing"
+    return (said[-1] if said else told)[:500]
