@@ -6,13 +6,16 @@ missing on purpose: ids are all that an engine needs. Written with the `gguf` pa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
+
+from phiplug.quantization import BLOCK_OF
 
 VOCAB = 131  # odd
 CONTEXT = 512
@@ -83,19 +86,60 @@ TINY: Mapping[str, Tiny] = {
 
 
 def write(path: Path, tiny: Tiny, *, seed: int = 0, replaced: Mapping[str, Any] | None = None) -> Path:
-    """Write the model; `replaced` gives other arrays for some tensors, or None to leave one out."""
+    """Write the model; `replaced` gives some tensors as another array, as (blocks, type), or as None to leave it out."""
     writer = gguf.GGUFWriter(path, tiny.architecture)
     _write_keys(writer, tiny)
     tensors: dict[str, Any] = dict(_tensors(tiny, np.random.default_rng(seed)))
     tensors.update(replaced or {})
     for name, array in tensors.items():
-        if array is not None:
+        if isinstance(array, tuple):
+            writer.add_tensor(name, array[0], raw_dtype=array[1])
+        elif array is not None:
             writer.add_tensor(name, array.astype(np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def blocks(tiny: Tiny, kinds: Sequence[str], *, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Quantize the matrices of a model to these types in turn, for `write`: the blocks, and the numbers they stand for.
+
+    The blocks are random bits with scales that keep the weights as large as they were; `gguf` cannot make them of all
+    types. `gguf.dequantize` is what they stand for.
+    """
+    rng = np.random.default_rng(seed)
+    packed, plain = {}, {}
+    matrices = [(name, array) for name, array in _tensors(tiny, rng).items() if array.ndim == 2]
+    for (name, array), kind in zip(matrices, itertools.cycle(kinds)):
+        type_ = gguf.GGMLQuantizationType[kind]
+        if kind in _SCALES_AT:
+            block = BLOCK_OF[kind]
+            raw = rng.integers(0, 256, (array.size // block.elements, block.bytes), dtype=np.uint8)
+            for at, size in _SCALES_AT[kind].items():
+                scales = np.full(len(raw), size / array.shape[1] ** 0.5, "<f2")
+                raw[:, at : at + 2] = scales[:, None].view(np.uint8)
+            raw = raw.reshape(array.shape[0], -1)
+        else:
+            raw = gguf.quantize(array.astype(np.float32), type_)
+        packed[name] = (raw, type_)
+        plain[name] = gguf.dequantize(raw, type_)
+    return packed, plain
+
+
+_SCALES_AT = {  # type -> where in a block its float16 scales are, and of what size for weights around 1
+    "Q4_0": {0: 0.2},
+    "Q4_1": {0: 0.2, 2: -1.5},
+    "Q5_0": {0: 0.1},
+    "Q5_1": {0: 0.1, 2: -1.5},
+    "Q8_0": {0: 0.012},
+    "Q2_K": {80: 0.07, 82: 0.1},
+    "Q3_K": {108: 0.02},
+    "Q4_K": {0: 0.005, 2: 0.04},
+    "Q5_K": {0: 0.0025, 2: 0.04},
+    "Q6_K": {208: 0.0005},
+}
 
 
 def _write_keys(writer: gguf.GGUFWriter, tiny: Tiny) -> None:

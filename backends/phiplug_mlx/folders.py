@@ -20,7 +20,7 @@ from phiplug_mlx.devices import dtype_name, precision_for
 from phiplug_mlx.gemma import give_windows
 from phiplug_mlx.rotary import Rotation, rotary
 from phiplug_mlx.safetensors import check_shard
-from phiplug_mlx.weights import Census, Loaded, check_names, check_shape, fill, pack_modules, shapes_of
+from phiplug_mlx.weights import Census, Loaded, check_names, check_shape, context_length, fill, pack_modules, shapes_of
 
 if TYPE_CHECKING:
     from phiplug.spi import LoadOptions
@@ -55,6 +55,7 @@ def load_folder(folder: Path, device: str, options: LoadOptions) -> Loaded:
         ModelNotFound: a file is missing.
         ModelCorrupt: one is damaged, or config.json and the weights do not fit.
         ModelUnsupported: mlx-lm has no class for the model, or the weights are quantized in a way that is not MLX's.
+        UnsupportedParameter: more context than the model was trained for.
     """
     config = read_config(folder)
     packing = config.get("quantization")
@@ -70,12 +71,12 @@ def load_folder(folder: Path, device: str, options: LoadOptions) -> Loaded:
     check_names(folder.name, wanted, {name: name for name in arrays})
     for name, array in arrays.items():
         check_shape(folder.name, name, tuple(array.shape), wanted[name])
-    trained = _trained_context(folder, config, options)
-    _adapt(module, config, context=options.ctx_size or trained)
+    context = context_length(_trained_context(folder, config, options), options)
+    _adapt(module, config, context)
     arrays = _in_precision(arrays, device)
     fill(module, arrays)
     census = _census(arrays, packed)
-    return Loaded(module, _width(module), trained, census.most, {"weights": str(census)})
+    return Loaded(module, _width(module), context, census.most, {"weights": str(census)})
 
 
 def read_config(folder: Path) -> Config:
@@ -186,7 +187,7 @@ def _trained_context(folder: Path, config: Config, options: LoadOptions) -> int:
     return options.ctx_size
 
 
-def _adapt(module: Any, config: Config, *, context: int) -> None:  # Any: an nn.Module
+def _adapt(module: Any, config: Config, context: int) -> None:  # Any: an nn.Module
     """Do what mlx-lm's classes leave out: Gemma 2's windows, and the short one of Phi-3's two sets of factors."""
     if config["model_type"] == "gemma2":
         window = config.get("sliding_window") or 4096

@@ -23,7 +23,7 @@ from phiplug_mlx.devices import Precision, dtype_name, precision_for
 from phiplug_mlx.gemma import give_windows
 from phiplug_mlx.rotary import rotary
 from phiplug_mlx.tensors import GROUP, Packed, convert, is_packed
-from phiplug_mlx.weights import Census, Loaded, check_names, check_shape, fill, pack_modules, shapes_of
+from phiplug_mlx.weights import Census, Loaded, check_names, check_shape, context_length, fill, pack_modules, shapes_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,6 +44,7 @@ def load_gguf(path: Path, device: str, options: LoadOptions) -> Loaded:
     Raises:
         ModelNotFound, ModelCorrupt, ModelUnsupported: as `phiplug.gguf.read_header` raises them, and where tensors are
             missing, left over, of the wrong shape, or of a type or architecture that this backend does not know.
+        UnsupportedParameter: more context than the model was trained for.
     """
     header = read_header(path)
     architecture = ARCHITECTURES.get(header.architecture)
@@ -53,19 +54,22 @@ def load_gguf(path: Path, device: str, options: LoadOptions) -> Loaded:
             hint="use -b llama-cpp",
         )
     config = hyperparameters.config_of(header, architecture)
-    trained = config["max_position_embeddings"]
+    context = context_length(config["max_position_embeddings"], options)
     module = _build(header, architecture, config)
-    _give_rotations(module, header, config, context=options.ctx_size or trained)
+    _give_rotations(module, header, config, context)
     places = _places(header, architecture, shapes_of(module))
     importer = _Importer(architecture, config, _precision(header, device, exact_scales=options.exact_scales))
     census = importer.put(places, module)
     facts = {"weights": str(census), "compute": dtype_name(importer.precision.compute)}
-    return Loaded(module, config["vocab_size"], trained, census.most, facts)
+    return Loaded(module, config["vocab_size"], context, census.most, facts)
 
 
 def _build(header: Header, architecture: Architecture, config: Mapping[str, Any]) -> Any:  # Any: JSON; an nn.Module
     """Make the module; its weights are random, and never computed before they are replaced."""
     classes = mlx_lm_module(architecture.module)
+    own_size = "head_dim" in classes.ModelArgs.__dataclass_fields__
+    if not own_size and config["num_attention_heads"] * config["head_dim"] != config["hidden_size"]:
+        raise ModelUnsupported(f"{header.path.name}: its heads are not of the size that mlx-lm's class gives them")
     try:
         module = classes.Model(classes.ModelArgs.from_dict(config))
     except (AssertionError, LookupError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
@@ -78,7 +82,7 @@ def _build(header: Header, architecture: Architecture, config: Mapping[str, Any]
     return module
 
 
-def _give_rotations(module: Any, header: Header, config: Mapping[str, Any], *, context: int) -> None:  # Any: as above
+def _give_rotations(module: Any, header: Header, config: Mapping[str, Any], context: int) -> None:  # Any: as above
     """Replace the rotation of every layer; those with a window have a base of their own in Gemma 3."""
     everywhere = hyperparameters.rotation_of(header, config, _rope_factors(header, context, config))
     local = replace(everywhere, base=config.get("rope_local_base_freq", everywhere.base))

@@ -110,10 +110,10 @@ def _heads(header: Header, config: Mapping[str, Any]) -> dict[str, int]:  # Any:
     heads = config["num_attention_heads"]
     groups = whole(header, "attention.head_count_kv", heads)
     size = whole(header, "attention.key_length", max(config["hidden_size"] // heads, 1))
-    if whole(header, "attention.value_length", size) != size:
-        raise ModelUnsupported(f"{header.path.name}: keys and values differ in length, which mlx-lm's class cannot do")
     if heads % groups or size % 2:
         raise ModelCorrupt(f"{header.path.name} is damaged: {heads} heads of {size} numbers in {groups} groups")
+    if whole(header, "attention.value_length", size) != size:
+        raise ModelUnsupported(f"{header.path.name}: keys and values differ in length, which mlx-lm's class cannot do")
     return {"num_key_value_heads": groups, "head_dim": size}
 
 

@@ -208,13 +208,9 @@ def load(files: ModelFiles, options: LoadOptions) -> MLXModel:
             loaded = read(files.path, device, options)
     except (MemoryError, RuntimeError) as error:
         raise translated(error) from error
-    if options.ctx_size is not None and options.ctx_size > loaded.trained_context:
-        raise UnsupportedParameter(
-            "ctx_size", f"{options.ctx_size} is more than the {loaded.trained_context} that the model was trained for"
-        )
     info = ModelInfo(
         vocab_size=loaded.vocab_size,
-        context_length=options.ctx_size or loaded.trained_context,
+        context_length=loaded.context_length,
         slots=options.slots,
         device=device,
         quantization=loaded.quantization,

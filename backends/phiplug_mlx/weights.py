@@ -8,13 +8,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 from mlx import nn
 from mlx.utils import tree_flatten
 
-from phiplug.errors import ModelCorrupt, ModelUnsupported
+from phiplug.errors import ModelCorrupt, ModelUnsupported, UnsupportedParameter
+
+if TYPE_CHECKING:
+    from phiplug.spi import LoadOptions
+
+DEFAULT_CONTEXT = 4096
+"""Tokens of a slot where nothing is asked. Caches grow as they are filled, so more would cost nothing; but Phi-3 rotates
+by its room, and with the llama.cpp backend's default the same file gives the same logits on both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +31,14 @@ class Loaded:
     Attributes:
         module: mlx-lm's model, its weights evaluated: (ids, cache) -> logits.
         vocab_size: the width of a row.
-        trained_context: how many tokens the model was trained for.
+        context_length: how many tokens a slot may hold.
         quantization: what most of its weights are, as in `ModelInfo`.
         facts: as in `ModelInfo`.
     """
 
     module: Any  # Any: an nn.Module
     vocab_size: int
-    trained_context: int
+    context_length: int
     quantization: str
     facts: Mapping[str, str]
 
@@ -55,6 +62,17 @@ class Census:
 
     def __str__(self) -> str:
         return "; ".join(f"{count} {kind} -> {became}" for (kind, became), count in self.tensors.most_common())
+
+
+def context_length(trained: int, options: LoadOptions) -> int:
+    """Return how many tokens a slot may hold; raises UnsupportedParameter for more than the model was trained for."""
+    if options.ctx_size is None:
+        return min(trained, DEFAULT_CONTEXT)
+    if options.ctx_size > trained:
+        raise UnsupportedParameter(
+            "ctx_size", f"{options.ctx_size} tokens are asked for, and the model was trained for {trained}"
+        )
+    return options.ctx_size
 
 
 def shapes_of(module: Any) -> dict[str, tuple[int, ...]]:  # Any: an nn.Module
