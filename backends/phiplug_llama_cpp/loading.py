@@ -1,0 +1,259 @@
+"""A GGUF file and what was asked for -> a loaded `LlamaCppModel`, or an error that says what is wrong with which.
+
+llama.cpp reports most damage by returning nothing and logging the reason, which becomes the message here. Some values
+make it abort the process instead; `phiplug.gguf` refuses those before it sees the file.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from phiplug.errors import ModelCorrupt, ModelUnsupported, OutOfMemory, PhiplugError, UnsupportedParameter
+from phiplug.gguf import Header, read_header
+from phiplug.spi import LoadOptions, ModelFiles, ModelInfo
+from phiplug_llama_cpp import PACKAGE, install_command, probe
+from phiplug_llama_cpp.interrupt import CtrlC
+from phiplug_llama_cpp.library import Library, library
+from phiplug_llama_cpp.model import Context, LlamaCppModel, Tuning
+from phiplug_llama_cpp.threads import ThreadChoice, candidates, usable_cores
+
+DEFAULT_CONTEXT = 4096
+"""Tokens of a slot, unless the model was trained for fewer. Zeroing the cells of SmolLM2 takes 0.03 s for 2048 tokens,
+0.06 s for 4096 and 0.12 s for 8192, and larger models have up to ten times as many bytes for each token."""
+
+CHUNK = 512  # n_ubatch, what llama.cpp computes at once: longer passes are cut into such pieces by llama.cpp itself
+
+_REASON = re.compile(r"error loading model: (?:error loading model \w+: )?(.+)")
+_UNSUPPORTED = re.compile(
+    r"unknown (model architecture|tokenizer|pre-tokenizer)|not supported|unsupported", re.IGNORECASE
+)
+_NO_MEMORY = re.compile(r"(unable|failed) to allocate|out of memory|cudaMalloc", re.IGNORECASE)
+_DEVICE = re.compile(r"using device (\w+?)(\d*) ")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What was asked for, checked against what the build can do.
+
+    Attributes:
+        on_cpu: no layer goes to a GPU.
+        gpu_layers: as llama.cpp counts them: -1 for all.
+        fixed_threads: the user's number, or None for a measured one.
+        cores: how many threads are sensible at most.
+    """
+
+    on_cpu: bool
+    gpu_layers: int
+    fixed_threads: int | None
+    cores: int
+
+
+def load(files: ModelFiles, options: LoadOptions) -> LlamaCppModel:
+    """Load a GGUF file, or a split one by its first part.
+
+    `options.exact_scales` needs nothing done: llama.cpp computes with the blocks as they are in the file.
+
+    Raises:
+        ModelNotFound: the file has gone or cannot be read.
+        ModelCorrupt: it is damaged; the message says where.
+        ModelUnsupported: this llama.cpp does not know its kind.
+        UnsupportedParameter: the device, the GPU layers, the slots or the context cannot be had.
+        BackendUnavailable: the engine is missing or does not load.
+        OutOfMemory: weights or cells do not fit.
+        KeyboardInterrupt: the user interrupted it.
+    """
+    engine = library()
+    plan = _plan(engine, options)
+    header = read_header(files.path)
+    _check_tokens(header)
+    engine.listen(echo=options.verbose)
+    since = engine.log.count
+    weights = _open_weights(engine, files.path, plan)
+    try:
+        context_length = _context_length(engine, weights, options)
+        threads, tuning = _threads(header, plan, options)
+        context = _open_context(engine, weights, options.slots, context_length, threads)
+    except BaseException:
+        engine.api.llama_model_free(weights)
+        raise
+    info = ModelInfo(
+        vocab_size=engine.api.llama_vocab_n_tokens(engine.api.llama_model_get_vocab(weights)),
+        context_length=context_length,
+        slots=options.slots,
+        device="cpu" if plan.on_cpu else _device(engine, since),
+        quantization=header.quantization,
+        version=f"{PACKAGE} {probe().versions[PACKAGE]}, llama.cpp {engine.api.llama_version().decode()}",
+        chunk=CHUNK,
+        threads=threads,
+        can_copy=options.slots > 1,
+        facts=_facts(engine, since),
+    )
+    return LlamaCppModel(engine, context, info, tuning)
+
+
+def _plan(engine: Library, options: LoadOptions) -> Plan:
+    """Settle the device; nothing that was asked for is passed over."""
+    gpu = bool(engine.api.llama_supports_gpu_offload())
+    devices = tuple(name for name in probe().devices if gpu or name == "cpu")
+    if options.device is not None and options.device not in devices:
+        raise UnsupportedParameter(
+            "device",
+            f"{options.device!r}: this build of llama.cpp computes on {', '.join(devices)}",
+            hint=install_command(),
+        )
+    on_cpu = not gpu or options.device == "cpu" or options.gpu_layers == 0
+    if on_cpu and (options.gpu_layers or 0) > 0:
+        why = "the device is cpu" if gpu else "this build of llama.cpp computes on the CPU alone"
+        raise UnsupportedParameter("gpu_layers", f"{options.gpu_layers} layers cannot go to a GPU: {why}")
+    most = engine.api.llama_max_parallel_sequences()
+    if options.slots > most:
+        raise UnsupportedParameter("slots", f"{options.slots} are asked for, and llama.cpp keeps {most} apart at most")
+    layers = 0 if on_cpu else -1 if options.gpu_layers is None else options.gpu_layers
+    return Plan(on_cpu, layers, options.threads, usable_cores())
+
+
+def _check_tokens(header: Header) -> None:
+    """Refuse a vocabulary with the same text twice, at which llama.cpp aborts the process."""
+    tokens = header.metadata.get("tokenizer.ggml.tokens", ())
+    if len(set(tokens)) == len(tokens):
+        return
+    seen: set[str] = set()
+    twice = next(token for token in tokens if token in seen or seen.add(token))  # type: ignore[func-returns-value]
+    raise ModelCorrupt(f"{header.path.name} is damaged: tokenizer.ggml.tokens has {twice!r} twice")
+
+
+def _open_weights(engine: Library, path: Path, plan: Plan) -> int:
+    """Map the weights; repacking (`use_extra_bufts`) made no difference to the time for SmolLM2's Q4_1: 0.08 s."""
+    api, since, ctrl_c = engine.api, engine.log.count, CtrlC()
+    goes_on = api.llama_progress_callback(lambda _, __: not ctrl_c.pressed)
+    nowhere = (ctypes.c_void_p * 1)(None)  # an empty list of devices: else the KV cache would still go to the GPU
+    parameters = engine.set(api.llama_model_default_params(), n_gpu_layers=plan.gpu_layers, progress_callback=goes_on)
+    if plan.on_cpu:
+        engine.set(parameters, devices=ctypes.addressof(nowhere))
+    with ctrl_c:
+        weights: int | None = api.llama_model_load_from_file(os.fsencode(path), parameters)
+    if weights and not ctrl_c.pressed and (kind := _unsuited(api, weights)) is None:
+        return weights
+    if weights:
+        api.llama_model_free(weights)
+    ctrl_c.raise_if_pressed()
+    raise (
+        ModelUnsupported(f"{path.name} is {kind}, and here text is generated from left to right")
+        if weights
+        else _load_failure(path, engine.log.complaints(since))
+    )
+
+
+def _unsuited(api: Any, weights: int) -> str | None:  # Any: an engine without types
+    """Name the kind of a model that llama.cpp runs and that does not continue text."""
+    if api.llama_model_has_encoder(weights):
+        return "an encoder-decoder model"
+    if api.llama_model_is_diffusion(weights):
+        return "a diffusion model"
+    return None if api.llama_model_has_decoder(weights) else "an encoder model"
+
+
+def _load_failure(path: Path, complaints: list[str]) -> PhiplugError:
+    """Turn what llama.cpp logged into an error; its last lines only repeat that there was one."""
+    told = [match[1] for line in complaints if (match := _REASON.search(line))]
+    reason = (told or complaints or ["it gave no reason"])[0]
+    message = f"llama.cpp cannot load {path.name}: {reason}"
+    if _NO_MEMORY.search(reason):
+        return OutOfMemory(message, hint="take a smaller model or quantization")
+    if _UNSUPPORTED.search(reason):
+        return ModelUnsupported(message, hint=f"a newer {PACKAGE} may know it")
+    return ModelCorrupt(message)
+
+
+def _context_length(engine: Library, weights: int, options: LoadOptions) -> int:
+    trained: int = engine.api.llama_model_n_ctx_train(weights)
+    if options.ctx_size is None:
+        return min(trained, DEFAULT_CONTEXT)
+    if options.ctx_size > trained:
+        raise UnsupportedParameter(
+            "ctx_size", f"{options.ctx_size} tokens are asked for, and the model was trained for {trained}"
+        )
+    return options.ctx_size
+
+
+def _threads(header: Header, plan: Plan, options: LoadOptions) -> tuple[int, Tuning | None]:
+    """Settle the first number of threads, and how it may change; where a GPU computes, it hardly matters."""
+    if plan.fixed_threads is not None:
+        return plan.fixed_threads, None
+    if not plan.on_cpu:
+        return plan.cores, None
+    key = f"llama-cpp threads: {platform.node()}, {plan.cores} cores: {header.path.name}, {header.weight_bytes} bytes"
+    remembered = options.memo.recall(key) if options.memo else None
+    choice = ThreadChoice(candidates(plan.cores), remembered)
+    return choice.count, Tuning(choice, options.memo, key)
+
+
+def _open_context(engine: Library, weights: int, slots: int, length: int, threads: int) -> Context:
+    """Make the context: `slots` streams of cells, each of `length` tokens, rounded up by llama.cpp to 256."""
+    api, since = engine.api, engine.log.count
+    cells = -(-length // 256) * 256 * slots
+    parameters = engine.set(
+        api.llama_context_default_params(),
+        n_ctx=cells,
+        n_batch=cells,  # a pass may be as long as the context; llama.cpp cuts it into pieces of n_ubatch
+        n_ubatch=CHUNK,
+        n_seq_max=slots,
+        n_threads=threads,
+        n_threads_batch=threads,
+        kv_unified=False,  # why: see model.py
+        swa_full=True,  # else a sliding window forgets what rewind promises to keep
+        no_perf=True,
+    )
+    _check_memory(api, weights, cells)
+    handle = api.llama_init_from_model(weights, parameters)
+    memory = api.llama_get_memory(handle) if handle else None
+    if memory:
+        return Context(weights, handle, memory, cells)
+    if handle:
+        api.llama_free(handle)
+        raise ModelUnsupported("the model has no key-value cache, so it does not generate text")
+    reason = (engine.log.complaints(since) or ["llama.cpp gave no reason"])[-1]
+    raise OutOfMemory(f"no context of {slots} x {length} tokens could be made: {reason}", hint="lower --ctx-size")
+
+
+def _check_memory(api: Any, weights: int, cells: int) -> None:  # Any: an engine without types
+    """Refuse a cache that is larger than the machine's memory: zeroing it would end in the system killing us."""
+    if not hasattr(os, "sysconf") or api.llama_model_is_recurrent(weights) or api.llama_model_is_hybrid(weights):
+        return
+    head = api.llama_model_n_embd(weights) // max(api.llama_model_n_head(weights), 1)
+    numbers = 2 * cells * api.llama_model_n_layer(weights) * api.llama_model_n_head_kv(weights) * head  # keys, values
+    most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if 2 * numbers > most:  # float16
+        raise OutOfMemory(
+            f"the key-value cache would take {2 * numbers / 1e9:.1f} GB, and the machine has {most / 1e9:.1f} GB",
+            hint="lower --ctx-size",
+        )
+
+
+def _device(engine: Library, since: int) -> str:
+    """Name the GPU that llama.cpp said it uses: "CUDA0" is cuda:0, "MTL0" is metal."""
+    match = _DEVICE.search(engine.log.find("using device", since) or "")
+    if match is None:
+        return "gpu"
+    name = match[1].lower()
+    return "metal" if name in ("mtl", "metal") else f"{name}:{match[2] or 0}"
+
+
+def _facts(engine: Library, since: int) -> dict[str, str]:
+    """Gather what speed and logits depend on."""
+    flash = engine.log.find("Flash Attention", since) or "unknown"
+    offloaded = engine.log.find("offloaded", since)
+    features = re.findall(r"(\w+) = 1", engine.api.llama_print_system_info().decode())
+    facts = {
+        "features": " ".join(features),
+        "flash attention": flash.rpartition(" ")[2],
+        "kv cache": "f16",
+        "batch": f"{CHUNK} tokens",
+    }
+    return facts | ({"offloaded": offloaded.partition("offloaded ")[2]} if offloaded else {})

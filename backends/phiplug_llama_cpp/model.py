@@ -1,0 +1,241 @@
+"""A llama.cpp context -> the `Model` of the contract: passes that wait until they are read, slots that rewind and copy.
+
+A pass is deferred: llama_decode holds the thread that calls it, so starting early would gain nothing. The context holds
+one stream of key-value cells for each slot and not a common one (`kv_unified`), for two reasons that were measured.
+With a common one, logits of a slot depended on what the others held, by up to 1.0, and four sequences decoded 5 to 20%
+slower. And copying works all the same: llama.cpp aborts at a copy of a part of a stream, but copies a whole one, which
+is then cut.
+
+What single-token passes cost beyond llama_decode itself is about 10 us here, of 5 ms and more.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from phiplug.errors import BackendFailed, GenerationError, OutOfMemory
+from phiplug.spi import Memo, ModelInfo, Step
+from phiplug_llama_cpp.batch import Batch, rows_at
+from phiplug_llama_cpp.interrupt import CtrlC
+from phiplug_llama_cpp.library import Library
+from phiplug_llama_cpp.threads import ThreadChoice
+
+if TYPE_CHECKING:
+    from phiplug.spi import Logits
+
+TIMED = 1024  # passes are timed up to this position: far beyond, attention is mistaken for a busy machine
+
+LONG = 32  # tokens; a pass of fewer is over soon and does not ask whether Ctrl-C was pressed
+
+_DONE, _NO_MEMORY = 0, -2  # what llama_decode returns
+
+
+class LlamaCppPass:
+    """A `phiplug.spi.Pass`: steps that the model computes when it is told to."""
+
+    def __init__(self, model: LlamaCppModel, steps: Sequence[Step]) -> None:
+        self.steps = steps
+        self.error: GenerationError | None = None
+        self._model = model
+
+    def logits(self) -> Logits:
+        """Compute, if that is still to be done, and look at the rows; see `phiplug.spi.Pass`."""
+        return self._model.rows_of(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What `loading` made of a file.
+
+    Attributes:
+        weights: the llama_model.
+        handle: the llama_context.
+        memory: its llama_memory_t.
+        capacity: how many tokens all slots hold together, and so a pass at most.
+    """
+
+    weights: int
+    handle: int
+    memory: int
+    capacity: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """How the number of threads is chosen, and where that is remembered.
+
+    Attributes:
+        choice: what is known so far.
+        memo: where it is remembered, or None.
+        key: under which name: of the machine and the model.
+    """
+
+    choice: ThreadChoice
+    memo: Memo | None
+    key: str
+
+
+class LlamaCppModel:
+    """A `phiplug.spi.Model` and `Retunable` of one llama.cpp context.
+
+    Attributes:
+        info: see `phiplug.spi.ModelInfo`; replaced when the number of threads changes.
+    """
+
+    def __init__(self, library: Library, context: Context, info: ModelInfo, tuning: Tuning | None = None) -> None:
+        """Take over `context`, which `close` frees; without `tuning` the number of threads is fixed."""
+        self.info = info
+        self._library = library
+        self._api: Any = library.api  # Any: an engine without types
+        self._context = context
+        self._tuning = tuning
+        self._batch = Batch(self._api, context.capacity)
+        self._lengths = [0] * info.slots
+        self._pending: LlamaCppPass | None = None
+        self._finished: LlamaCppPass | None = None
+        self._rows: Logits = np.empty((0, info.vocab_size), np.float32)
+        self._rows_at = 0
+        self._ctrl_c = ctrl_c = CtrlC()
+        self._abort = self._api.ggml_abort_callback(lambda _: ctrl_c.pressed)
+        self._never = self._api.ggml_abort_callback()
+        self._closed = False
+
+    def forward(self, steps: Sequence[Step]) -> LlamaCppPass:
+        """Ask for a pass; see `phiplug.spi.Model`. What the pass before raises is raised here."""
+        self._settle()
+        self._finished = None
+        self._pending = LlamaCppPass(self, steps)
+        return self._pending
+
+    def rewind(self, slot: int, length: int) -> int:
+        """Keep at most `length` tokens of `slot`; a recurrent model keeps all or nothing."""
+        self._settle()
+        if length < self._lengths[slot]:
+            self._cut(slot, length)
+        return self._lengths[slot]
+
+    def copy(self, source: int, target: int, length: int) -> int:
+        """Copy the whole slot, by about 10 ms for each 100 MB of its cells, and keep `length` tokens of it."""
+        self._settle()
+        if source != target:
+            self._cut(target, 0)
+            self._api.llama_memory_seq_cp(self._context.memory, source, target, -1, -1)
+            self._lengths[target] = self._lengths[source]
+        return self.rewind(target, length)
+
+    def retune(self) -> None:
+        """Choose the number of threads by what was measured; see `threads`."""
+        if self._tuning is None or self._closed:
+            return
+        self._settle()
+        self._learn(self._tuning)
+        threads = self._tuning.choice.choose()
+        if threads != self.info.threads:
+            self._api.llama_set_n_threads(self._context.handle, threads, threads)
+            self.info = replace(self.info, threads=threads)
+
+    def close(self) -> None:
+        """Free the context and the weights, and remember what was measured; a pass that nobody read is dropped."""
+        if self._closed:
+            return
+        self._closed = True
+        self._pending = self._finished = None
+        self._rows = np.empty((0, self.info.vocab_size), np.float32)
+        self._api.llama_free(self._context.handle)
+        self._api.llama_model_free(self._context.weights)
+        if self._tuning is not None:
+            self._learn(self._tuning)
+
+    def rows_of(self, asked: LlamaCppPass) -> Logits:
+        """Return the rows of a pass, which is computed if it is the one that waits."""
+        if asked is self._pending:
+            self._settle()
+        if asked is self._finished:
+            return self._rows
+        raise asked.error or BackendFailed("the logits of this pass are gone: the model was closed or has moved on")
+
+    def _settle(self) -> None:
+        """Compute the pass that waits, if there is one."""
+        asked, self._pending = self._pending, None
+        if asked is None:
+            return
+        before = [self._lengths[step.slot] for step in asked.steps]
+        try:
+            self._compute(asked.steps)
+        except BaseException as error:  # Ctrl-C, too, may come between the pass and what is written down of it
+            for step, length in zip(asked.steps, before, strict=True):
+                self._cut(step.slot, length)
+            asked.error = error if isinstance(error, GenerationError) else None
+            raise
+        self._finished = asked
+
+    def _compute(self, steps: Sequence[Step]) -> None:
+        first = self._batch.fill(steps, self._lengths)
+        since = self._library.log.count
+        code = self._decode() if self._batch.struct.n_tokens < LONG else self._decode_long()
+        if code != _DONE:
+            raise _failure(code, self._library.log.complaints(since))
+        for step in steps:
+            self._lengths[step.slot] += len(step.tokens)
+        self._look(first, sum(step.rows for step in steps))
+
+    def _decode(self) -> int:
+        """Run the batch; time it where that tells something."""
+        started = time.perf_counter()
+        code: int = self._api.llama_decode(self._context.handle, self._batch.struct)
+        if self._tuning is not None and self._batch.is_timeable(TIMED):
+            self._tuning.choice.record(time.perf_counter() - started)
+        return code
+
+    def _decode_long(self) -> int:
+        """Run the batch so that Ctrl-C stops it.
+
+        llama.cpp asks after each of its operations (900 in a pass of SmolLM2), 1 us each time: 0.1% of 512 tokens, and
+        15% of one, which is why short passes go without: they are over soon.
+        """
+        self._api.llama_set_abort_callback(self._context.handle, self._abort, None)
+        try:
+            with self._ctrl_c:
+                code: int = self._api.llama_decode(self._context.handle, self._batch.struct)
+        finally:
+            self._api.llama_set_abort_callback(self._context.handle, self._never, None)
+        self._ctrl_c.raise_if_pressed()
+        return code
+
+    def _look(self, first: int, rows: int) -> None:
+        """Point `_rows` at the logits of the pass that was just computed; llama.cpp keeps them in one block."""
+        if rows == 0:
+            self._rows, self._rows_at = self._rows[:0], 0
+            return
+        address = self._library.logits_address(self._context.handle, first)
+        if not address:
+            raise BackendFailed("llama.cpp computed a pass and kept no logits")
+        if address != self._rows_at or rows != len(self._rows):
+            self._rows, self._rows_at = rows_at(address, rows, self.info.vocab_size), address
+
+    def _cut(self, slot: int, length: int) -> None:
+        """Bring a slot to `length` tokens, or to none where the model cannot forget a part of it."""
+        api, memory = self._api, self._context.memory
+        self._lengths[slot] = length
+        cut = length and api.llama_memory_seq_rm(memory, slot, length, -1)
+        if cut and api.llama_memory_seq_pos_min(memory, slot) == 0:  # a sliding window may have let go of the beginning
+            return
+        api.llama_memory_seq_rm(memory, slot, -1, -1)
+        self._lengths[slot] = 0
+
+    def _learn(self, tuning: Tuning) -> None:
+        if tuning.choice.settle() and tuning.memo is not None:
+            tuning.memo.remember(tuning.key, tuning.choice.to_json())
+
+
+def _failure(code: int, complaints: Sequence[str]) -> GenerationError:
+    """Name what llama_decode returned, with what it logged about it."""
+    reason = complaints[-1] if complaints else f"llama_decode returned {code}"
+    if code == _NO_MEMORY:
+        return OutOfMemory(f"llama.cpp ran out of memory: {reason}", hint="lower --ctx-size")
+    return BackendFailed(f"llama.cpp failed: {reason}")
