@@ -1,5 +1,5 @@
 # Everything happens in .venv; each target makes what it needs.
-PYTHON ?= python3.11
+PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := phiplug backends tests bench docs
 

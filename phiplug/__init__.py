@@ -1,5 +1,42 @@
-"""phiplug: run a language model through any engine, and have only the hardware change."""
+"""phiplug: run a language model through any engine, and have only the hardware change.
+
+import phiplug
+
+with phiplug.load("smollm2", backend="llama-cpp") as llm:
+    for chunk in llm.stream("Write a haiku about ice hockey.", seed=7):
+        print(chunk.text, end="", flush=True)
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+from phiplug.errors import PhiplugError, PhiplugWarning
+from phiplug.load import load
+from phiplug.types import Chunk, Completion, Message, SamplingParams, Timings, Usage
+
+if TYPE_CHECKING:
+    from phiplug.llm import LLM, Stream
+
 __version__ = "0.1.0"
+__all__ = [
+    "LLM",
+    "Chunk",
+    "Completion",
+    "Message",
+    "PhiplugError",
+    "PhiplugWarning",
+    "SamplingParams",
+    "Stream",
+    "Timings",
+    "Usage",
+    "load",
+]
+
+
+def __getattr__(name: str) -> Any:  # Any: a class; these two bring numpy and tokenizers with them, so they wait
+    if name in ("LLM", "Stream"):
+        from phiplug import llm
+
+        return getattr(llm, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -72,16 +72,21 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def phiplug(
-    version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
-) -> None:
-    """Run a language model through any engine: same prompt, same sampling, same text. Only the hardware changes."""
-    if version:
+def _version(wanted: bool) -> None:
+    if wanted:
         from phiplug import __version__
 
         typer.echo(f"phiplug {__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def phiplug(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
+    ),
+) -> None:
+    """Run a language model through any engine: same prompt, same sampling, same text. Only the hardware changes."""
 
 
 def complain(error: PhiplugError) -> None:

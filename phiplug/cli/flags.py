@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from phiplug.types import SamplingParams
 
 MODEL, PROMPT, SAMPLING, OUTPUT = "Model and engine", "Prompt", "Sampling", "Output"
+DIALECTS = "Sampling as other programs have it"
 R = TypeVar("R")
 
 
@@ -131,11 +132,23 @@ class SamplingFlags:
     ] = 0.0
     repeat_penalty: Annotated[float, typer.Option("--repeat-penalty", rich_help_panel=SAMPLING, help="1 is off.")] = 1.1
     repeat_last_n: Annotated[
-        int, typer.Option("--repeat-last-n", rich_help_panel=SAMPLING, help="Its window; 0 is off, -1 is everything.")
-    ] = 64
+        int | None,
+        typer.Option(
+            "--repeat-last-n",
+            rich_help_panel=SAMPLING,
+            help="Its window; 0 is off, -1 is everything.",
+            show_default="64, or the dialect's",
+        ),
+    ] = None
     penalize_prompt: Annotated[
-        bool, typer.Option("--penalize-prompt", rich_help_panel=SAMPLING, help="Let the prompt count as repetition.")
-    ] = False
+        bool | None,
+        typer.Option(
+            "--penalize-prompt/--ignore-prompt",
+            rich_help_panel=SAMPLING,
+            help="Whether the prompt counts as repetition.",
+            show_default="ignored, or the dialect's",
+        ),
+    ] = None
     frequency_penalty: Annotated[
         float, typer.Option("--frequency-penalty", rich_help_panel=SAMPLING, help="Per occurrence.")
     ] = 0.0
@@ -150,6 +163,39 @@ class SamplingFlags:
         int | None,
         typer.Option("--seed", rich_help_panel=SAMPLING, help="Same seed, same text.", show_default="random"),
     ] = None
+
+    dialect: Annotated[
+        str,
+        typer.Option(
+            "--sampling-dialect",
+            rich_help_panel=DIALECTS,
+            help="phiplug, candle, llama.cpp, mlx-lm or hf: whose rules.",
+        ),
+    ] = "phiplug"
+    typical_p: Annotated[
+        float, typer.Option("--typical-p", rich_help_panel=DIALECTS, help="Mass of the most typical; 1 is off.")
+    ] = 1.0
+    xtc_probability: Annotated[
+        float, typer.Option("--xtc-probability", rich_help_panel=DIALECTS, help="How often the top goes; 0 is off.")
+    ] = 0.0
+    xtc_threshold: Annotated[
+        float, typer.Option("--xtc-threshold", rich_help_panel=DIALECTS, help="How likely the top is.")
+    ] = 0.1
+    top_n_sigma: Annotated[
+        float, typer.Option("--top-n-sigma", rich_help_panel=DIALECTS, help="Deviations below the top; 0 is off.")
+    ] = 0.0
+    dry_multiplier: Annotated[
+        float, typer.Option("--dry-multiplier", rich_help_panel=DIALECTS, help="Against repeated phrases; 0 is off.")
+    ] = 0.0
+    dry_base: Annotated[
+        float, typer.Option("--dry-base", rich_help_panel=DIALECTS, help="Growth per repeated token.")
+    ] = 1.75
+    dry_allowed_length: Annotated[
+        int, typer.Option("--dry-allowed-length", rich_help_panel=DIALECTS, help="Repetition that is free.")
+    ] = 2
+    dry_last_n: Annotated[
+        int, typer.Option("--dry-last-n", rich_help_panel=DIALECTS, help="How far back; -1 is everything.")
+    ] = -1
 
     def params(self) -> SamplingParams:
         """Return the checked parameters."""
