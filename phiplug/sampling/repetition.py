@@ -62,7 +62,8 @@ class Repetitions:
             token = int(tokens[end + 1])
             longest[token] = max(longest.get(token, 0), int(runs[end]))
         for token, run in longest.items():
-            x[token] -= np.float32(self._penalty(run))
+            if (token,) not in params.dry_breakers:
+                x[token] -= np.float32(self._penalty(run))
 
     def _penalty(self, run: int) -> float:
         base, exponent = float(self._params.dry_base), float(run - self._params.dry_allowed_length)

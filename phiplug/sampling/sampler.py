@@ -72,6 +72,28 @@ class Sampler:
             self._repetitions.add(token)
         return token
 
+    def distribution(self, logits: NDArray[np.float32]) -> dict[int, float]:
+        """Return how probable each token that may be drawn next is; draw nothing and remember nothing.
+
+        Args:
+            logits: float32, shape (V,); not changed.
+
+        Raises:
+            NonFiniteLogits: as when it is called.
+            InvalidParameter: as when it is called.
+        """
+        with np.errstate(all="ignore"):
+            row = self._row_for(logits)
+            row.fill(logits)
+            self._adjust(row.x)
+            if self._greedy:
+                return {_largest(row.x): 1.0}
+            ids, t = self._survivors(row)
+            weights = np.exp(t.astype(np.float64))
+        alive = np.flatnonzero(weights)
+        probabilities = weights[alive] / weights.sum()
+        return dict(zip(ids[alive].tolist(), probabilities.tolist(), strict=True))
+
     def _settle_bias(self) -> None:
         bias = self._params.logit_bias
         self._bias_ids = np.fromiter(bias, np.intp, len(bias))
