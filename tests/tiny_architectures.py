@@ -86,7 +86,7 @@ TINY: Mapping[str, Tiny] = {
 
 
 def write(path: Path, tiny: Tiny, *, seed: int = 0, replaced: Mapping[str, Any] | None = None) -> Path:
-    """Write the model; `replaced` gives some tensors as another array, as (blocks, type), or as None to leave it out."""
+    """Write the model; `replaced` gives some tensors as an array, as (blocks, type), or as None to leave it out."""
     writer = gguf.GGUFWriter(path, tiny.architecture)
     _write_keys(writer, tiny)
     tensors: dict[str, Any] = dict(_tensors(tiny, np.random.default_rng(seed)))

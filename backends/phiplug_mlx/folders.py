@@ -20,6 +20,7 @@ from phiplug_mlx.devices import dtype_name, precision_for
 from phiplug_mlx.gemma import give_windows
 from phiplug_mlx.rotary import Rotation, rotary
 from phiplug_mlx.safetensors import check_shard
+from phiplug_mlx.slots import make_caches
 from phiplug_mlx.weights import Census, Loaded, check_names, check_shape, context_length, fill, pack_modules, shapes_of
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def load_folder(folder: Path, device: str, options: LoadOptions) -> Loaded:
     arrays = _in_precision(arrays, device)
     fill(module, arrays)
     census = _census(arrays, packed)
-    return Loaded(module, _width(module), context, census.most, {"weights": str(census)})
+    return Loaded(module, _width(module, folder), context, census.most, {"weights": str(census)})
 
 
 def read_config(folder: Path) -> Config:
@@ -149,8 +150,7 @@ def _build(folder: Path, config: Config) -> Any:  # Any: an nn.Module
     try:
         return classes.Model(classes.ModelArgs.from_dict(config))
     except _BUILD_ERRORS as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise ModelCorrupt(f"{folder / 'config.json'} does not describe a model that mlx-lm builds: {reason}") from None
+        raise _undescribed(folder, error) from None
 
 
 def _sanitized(module: Any, arrays: Arrays, folder: Path) -> Arrays:  # Any: an nn.Module
@@ -238,6 +238,14 @@ def _census(arrays: Arrays, packed: Mapping[str, Config]) -> Census:
     return census
 
 
-def _width(module: Any) -> int:  # Any: an nn.Module
+def _width(module: Any, folder: Path) -> int:  # Any: an nn.Module
     """Return the width of a row of logits: MLX knows the shape of what it has not computed."""
-    return int(module(mx.array([[0]])).shape[-1])
+    try:
+        return int(module(mx.array([[0]]), cache=make_caches(module)).shape[-1])
+    except _BUILD_ERRORS as error:
+        raise _undescribed(folder, error) from None
+
+
+def _undescribed(folder: Path, error: Exception) -> ModelCorrupt:
+    reason = f"{type(error).__name__}: {error}"
+    return ModelCorrupt(f"{folder / 'config.json'} does not describe a model that mlx-lm computes: {reason}")

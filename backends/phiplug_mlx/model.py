@@ -18,15 +18,13 @@ from mlx import nn
 from phiplug.errors import (
     BackendFailed,
     InvalidParameter,
-    ModelUnsupported,
     OutOfMemory,
     PhiplugError,
     UnsupportedParameter,
 )
 from phiplug.spi import LoadOptions, ModelFiles, ModelInfo, Step
-from phiplug_mlx.classes import mlx_lm_module
 from phiplug_mlx.devices import CHUNKS, choose_device, mlx_device
-from phiplug_mlx.slots import Caches, Slots, arrays_of
+from phiplug_mlx.slots import Caches, Slots, arrays_of, make_caches
 
 if TYPE_CHECKING:
     from phiplug.spi import Logits
@@ -250,20 +248,6 @@ def _keep_last_rows(module: Any) -> LastRows | None:  # Any: an nn.Module
         return None
     trunk.norm = tail = LastRows(norm)
     return tail
-
-
-def make_caches(module: Any) -> Caches:  # Any: an nn.Module
-    """Return the empty caches of one sequence, as the module wants them.
-
-    Raises:
-        ModelUnsupported: it wants a state that cannot be cut back, as recurrent models do.
-    """
-    kinds = mlx_lm_module("cache")
-    caches = module.make_cache() if hasattr(module, "make_cache") else [kinds.KVCache() for _ in module.layers]
-    if not all(type(cache) in (kinds.KVCache, kinds.RotatingKVCache) for cache in caches):
-        names = ", ".join(sorted({type(cache).__name__ for cache in caches}))
-        raise ModelUnsupported(f"the model keeps {names}, which cannot be cut back to a prefix")
-    return caches
 
 
 def _refuse_what_mlx_cannot(options: LoadOptions, device: str) -> None:

@@ -46,7 +46,7 @@ def check_shard(path: Path) -> None:
 
 def _check_tensor(path: Path, name: str, entry: Any, room: int) -> None:  # Any: what JSON holds
     try:
-        kind, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+        kind, shape, (start, end) = str(entry["dtype"]), entry["shape"], entry["data_offsets"]
         numbers = [start, end, *shape]
     except (KeyError, TypeError, ValueError):
         raise ModelCorrupt(f"{path} is damaged: its entry for {name} is incomplete") from None

@@ -13,6 +13,9 @@ from typing import Any, TypeAlias
 
 import mlx.core as mx
 
+from phiplug.errors import ModelUnsupported
+from phiplug_mlx.classes import mlx_lm_module
+
 Caches: TypeAlias = list[Any]  # Any: mlx-lm's KVCache or RotatingKVCache, or its batch of either; one for each layer
 
 
@@ -98,3 +101,17 @@ def arrays_of(caches: Caches) -> list[Any]:  # Any: mx.array
     caches evaluates these.
     """
     return [part for cache in caches for part in cache.state if isinstance(part, mx.array)]
+
+
+def make_caches(module: Any) -> Caches:  # Any: an nn.Module
+    """Return the empty caches of one sequence, as the module wants them.
+
+    Raises:
+        ModelUnsupported: it wants a state that cannot be cut back, as recurrent models do.
+    """
+    kinds = mlx_lm_module("cache")
+    caches = module.make_cache() if hasattr(module, "make_cache") else [kinds.KVCache() for _ in module.layers]
+    if not all(type(cache) in (kinds.KVCache, kinds.RotatingKVCache) for cache in caches):
+        names = ", ".join(sorted({type(cache).__name__ for cache in caches}))
+        raise ModelUnsupported(f"the model keeps {names}, which cannot be cut back to a prefix")
+    return caches

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from phiplug.spi import LoadOptions
 
 DEFAULT_CONTEXT = 4096
-"""Tokens of a slot where nothing is asked. Caches grow as they are filled, so more would cost nothing; but Phi-3 rotates
-by its room, and with the llama.cpp backend's default the same file gives the same logits on both."""
+"""Tokens of a slot where nothing is asked. Caches grow as they are filled, so more would cost nothing; but Phi-3
+rotates by its room, and with the llama.cpp backend's default the same file gives the same logits on both."""
 
 
 @dataclass(frozen=True, slots=True)
