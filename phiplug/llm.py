@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from phiplug.errors import InvalidParameter, PhiplugWarning, TemplateFailed
 from phiplug.tokenizer import with_bos
-from phiplug.types import Chunk, Completion, Message, Request, SamplingParams, require_text
+from phiplug.types import Chunk, Completion, Message, Request, Reuse, SamplingParams, require_text
 
 if TYPE_CHECKING:
     from phiplug.engine import Engine
@@ -154,11 +154,13 @@ class LLM:
         *,
         max_tokens: int = 512,
         stop: tuple[str, ...] = (),
+        reuse: Reuse | None = None,
     ) -> Request:
         """Turn a prompt into ids, and settle the seed.
 
-        A request that can be repeated, because it has a seed or is greedy, reuses of an earlier prompt only what is bit
-        for bit the same as computing it again; so it gives the same answer whatever was asked before it.
+        Unless `reuse` says otherwise, a request that can be repeated, because it has a seed or is greedy, reuses of an
+        earlier prompt only what is bit for bit the same as computing it again; so it gives the same answer whatever was
+        asked before it.
         """
         repeatable = sampling.seed is not None or sampling.temperature < GREEDY
         return Request(
@@ -166,7 +168,7 @@ class LLM:
             sampling=sampling.seeded(),
             max_tokens=max_tokens,
             stop=stop,
-            reuse="chunks" if repeatable else "all",
+            reuse=reuse or ("chunks" if repeatable else "all"),
             retunable=not repeatable,
         )
 

@@ -10,6 +10,9 @@ from phiplug.memo import FileMemo
 from phiplug.spi import LoadOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from phiplug.download import Progress
     from phiplug.llm import LLM
     from phiplug.plugins import Plugins
     from phiplug.spi import Backend, Model, ModelFiles
@@ -30,6 +33,7 @@ def load(
     chat_template: str | None = None,
     offline: bool = False,
     verbose: bool = False,
+    progress: Progress | None = None,
 ) -> LLM:
     """Load a model into the engine that suits this machine, or the one that is named.
 
@@ -46,6 +50,7 @@ def load(
         chat_template: Jinja source that replaces the model's own.
         offline: fetch nothing.
         verbose: let the engine's own log through.
+        progress: is told how far a download is.
 
     Raises:
         ModelError: the model is not found, damaged, or nothing here runs it.
@@ -59,13 +64,13 @@ def load(
     plugins = Plugins.installed()
     chosen = None if backend == "auto" else plugins.backend(backend)
     default = chosen.default_model if chosen else None
-    files = find(reference or default or DEFAULT_MODEL, plugins, offline=offline)
+    files = find(reference or default or DEFAULT_MODEL, plugins, offline=offline, progress=progress)
     llm = assemble(files, chosen or plugins.choose(files), options, plugins, chat_template=chat_template)
     llm.load_s = time.perf_counter() - started
     return llm
 
 
-def find(reference: str, plugins: Plugins, *, offline: bool = False) -> ModelFiles:
+def find(reference: str, plugins: Plugins, *, offline: bool = False, progress: Progress | None = None) -> ModelFiles:
     """Find a model's files: what a plugin knows comes first, then paths, aliases, packages and the hub.
 
     Raises:
@@ -73,11 +78,16 @@ def find(reference: str, plugins: Plugins, *, offline: bool = False) -> ModelFil
         DownloadFailed: it does, but the file could not be fetched.
     """
     from phiplug import hub
+
+    found = plugins.find_model(reference)
+    return found or hub.resolve(reference, aliases=aliases(plugins), offline=offline, progress=progress)
+
+
+def aliases(plugins: Plugins) -> dict[str, Sequence[str]]:
+    """Return every short name, each with the references that are tried for it; a plugin cannot take ours over."""
     from phiplug.aliases import ALIASES
 
-    own = {name: alias.references for name, alias in ALIASES.items()}
-    found = plugins.find_model(reference)
-    return found or hub.resolve(reference, aliases={**plugins.model_aliases(), **own}, offline=offline)
+    return {**plugins.model_aliases(), **{name: alias.references for name, alias in ALIASES.items()}}
 
 
 def assemble(

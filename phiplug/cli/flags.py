@@ -75,7 +75,8 @@ class ModelFlags:
     ] = False
 
     def load_on(self, backend: str) -> LLM:
-        """Load the model that these flags name on a backend."""
+        """Load the model that these flags name on a backend; a download shows a bar."""
+        from phiplug.cli.progress import DownloadBar
         from phiplug.load import load
 
         return load(
@@ -89,6 +90,7 @@ class ModelFlags:
             chat_template=_template_source(self.chat_template),
             offline=self.offline,
             verbose=self.verbose,
+            progress=DownloadBar(),
         )
 
 
