@@ -81,7 +81,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             "namespace": _Namespace,
             "raise_exception": _raise_exception,
             "range": _range,
-            "strftime_now": functools.partial(_strftime, clock),
+            "strftime_now": _strftime_now(clock),
         }
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:  # Any: whatever a template holds
@@ -206,15 +206,18 @@ def _range(*args: int) -> range:
     return numbers
 
 
-def _strftime(clock: Callable[[], datetime], format: str) -> str:  # noqa: A002 - transformers' name for it
-    if len(format) > _MAX_CLOCK_FORMAT:
-        raise BoundExceeded("it formats the date with a long format")
-    formatting.check_percent(format, "")
-    return clock().strftime(format)
+def _strftime_now(clock: Callable[[], datetime]) -> Callable[[str], str]:
+    def strftime_now(format: str) -> str:  # noqa: A002 - transformers' name for it
+        if len(format) > _MAX_CLOCK_FORMAT:
+            raise BoundExceeded("it formats the date with a long format")
+        formatting.check_percent(format, "")
+        return clock().strftime(format)
+
+    return strftime_now
 
 
-def _raise_exception(message: str) -> None:
-    raise Refused(message)
+def _raise_exception(message: Any) -> None:  # Any: whatever a template gives as a reason
+    raise Refused(_printed(message))
 
 
 def _check_name(name: Any) -> None:  # Any: whatever a template gives as a name

@@ -11,19 +11,24 @@ Sizes are in characters, roughly. This file knows nothing of Jinja.
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterable, KeysView, Mapping, ValuesView
+from collections.abc import Iterable
 from contextvars import ContextVar
+from itertools import chain
 from typing import Any, TypeVar
 
-from markupsafe import Markup
-
 Value = TypeVar("Value")
+
+_NOTHING: dict[object, object] = {}
+_VIEWS: tuple[Any, ...] = (type(_NOTHING.keys()), type(_NOTHING.values()), type(_NOTHING.items()))
+_CONTAINERS: tuple[Any, ...] = (list, tuple, dict, set, frozenset, *_VIEWS)  # Any: so may be what they contain
 
 OWN = 256 * 1024
 """Characters that a template may add to what it was given."""
 
 _TURNOVER = 32  # a template that takes a long message apart makes about ten copies of it
 _ENTRY = 8  # bytes of a reference in a list; what is in memory for each item
+_ITEM = 4  # characters of quotes, a comma, a space
+_MAX_DEPTH = 100  # Python computes the hash of nested tuples without looking at what is left of the stack
 _SCALAR = 8  # characters of a number, True, None, or an object that prints short
 
 
@@ -40,24 +45,17 @@ class Ledger:
     """
 
     def __init__(self, given: object) -> None:
-        self._sizes: dict[int, tuple[object, int]] = {}  # by id; the object is kept, so that no other gets its id
+        self._measures: dict[int, tuple[object, int, int]] = {}  # by id, with the object, so that no other gets its id
         self.allowance = OWN + 2 * self.size_of(given)
         self._left = _TURNOVER * self.allowance
 
     def size_of(self, value: object) -> int:
-        """Return how many characters `value` has, written out in full."""
-        if isinstance(value, str):
-            return len(value)
-        if isinstance(value, int):
-            return max(_SCALAR, value.bit_length() // 3)
-        if isinstance(value, KeysView | ItemsView | ValuesView):
-            return self.size_of(value.mapping) if hasattr(value, "mapping") else _SCALAR
-        if not isinstance(value, list | tuple | dict | set | frozenset):
-            return _SCALAR
-        known = self._sizes.get(id(value))
-        if known is None:
-            known = self._sizes[id(value)] = (value, self._size_of_items(value))
-        return known[1]
+        """Return how many characters `value` has, written out in full.
+
+        Raises:
+            BoundExceeded: it is nested too deeply.
+        """
+        return self._measure(value)[0]
 
     def reserve(self, size: int) -> None:
         """Raise `BoundExceeded` unless a value of this size may be made."""
@@ -66,19 +64,45 @@ class Ledger:
 
     def admit(self, value: Value) -> Value:
         """Return a value that was just made, if it may exist."""
-        if not isinstance(value, Markup | str | list | tuple | dict | set | frozenset):
-            return value
+        if isinstance(value, str):
+            self._left -= len(value)
+        elif isinstance(value, _CONTAINERS):
+            self._left -= _ENTRY * (1 + len(value))
         self.reserve(self.size_of(value))
-        self._left -= len(value) if isinstance(value, str) else _ENTRY * (1 + len(value))
         if self._left < 0:
             raise BoundExceeded(f"it makes values of {_TURNOVER * self.allowance:,} characters together")
         return value
 
-    def _size_of_items(self, value: Iterable[object]) -> int:
-        items = sum(map(self.size_of, value)) + 4 * sum(1 for _ in value)  # 4: quotes, a comma, a space
-        if isinstance(value, Mapping):
-            items += sum(map(self.size_of, value.values()))
-        return items
+    def _measure(self, value: object) -> tuple[int, int]:
+        """Return the size of `value` and how deeply it is nested, which is 0 for a text or a number."""
+        if isinstance(value, str):
+            return len(value), 0
+        if isinstance(value, int):
+            return max(_SCALAR, value.bit_length() // 3), 0
+        if not isinstance(value, _CONTAINERS):
+            return _SCALAR, 0
+        known = self._measures.get(id(value))
+        if known is None:
+            known = self._measures[id(value)] = (value, *self._measure_items(value))
+        return known[1], known[2]
+
+    def _measure_items(self, value: Any) -> tuple[int, int]:
+        size, depth = _ITEM * (1 + len(value)), 0
+        for item in _items_of(value):
+            item_size, item_depth = self._measure(item)
+            size += item_size
+            depth = max(depth, item_depth)
+        if depth == _MAX_DEPTH:
+            raise BoundExceeded(f"it nests values more than {_MAX_DEPTH} deep")
+        return size, depth + 1
+
+
+def _items_of(value: Any) -> Iterable[object]:
+    if isinstance(value, dict):
+        return chain(value.keys(), value.values())
+    if isinstance(value, _VIEWS):
+        return chain(value.mapping.keys(), value.mapping.values())
+    return iter(value)
 
 
 LEDGER: ContextVar[Ledger] = ContextVar("ledger")
