@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,7 +21,16 @@ from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers
 from phiplug.errors import ModelCorrupt, ModelNotFound, ModelUnsupported
 from phiplug.gguf import Header, read_header
 from phiplug.spi import ModelFiles, Tokenizer
-from phiplug.vocabulary import CONTROL, UNKNOWN, USER_DEFINED, Spelling, Vocabulary, stops_by_text, vocabulary_of
+from phiplug.vocabulary import (
+    CONTROL,
+    SPECIAL,
+    UNKNOWN,
+    USER_DEFINED,
+    Spelling,
+    Vocabulary,
+    stops_by_text,
+    vocabulary_of,
+)
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 
@@ -56,6 +65,7 @@ def tokenizer_of(header: Header) -> Tokenizer:
         adds_bos=vocabulary.adds_bos,
         stop_ids=vocabulary.stop_ids,
         special_tokens=vocabulary.special_tokens,
+        space_eaters=vocabulary.space_eaters,
     )
     return FileTokenizer(engine, len(vocabulary.texts), traits)
 
@@ -81,6 +91,7 @@ class Traits:
         adds_bos: whether the model asks for it.
         stop_ids: the ids that end an answer.
         special_tokens: the texts of bos_token, eos_token, unk_token and pad_token.
+        space_eaters: the special tokens that swallow the white space after them.
     """
 
     spelling: Spelling
@@ -90,6 +101,7 @@ class Traits:
     adds_bos: bool
     stop_ids: frozenset[int]
     special_tokens: Mapping[str, str]
+    space_eaters: frozenset[str] = frozenset()
 
 
 class FileTokenizer:
@@ -100,6 +112,11 @@ class FileTokenizer:
         self._vocab_size = vocab_size
         self._traits = traits
         self._lock = threading.Lock()  # encode sets a switch of the engine
+        literal = {str(engine.id_to_token(token)) for token in traits.literal}
+        self._eaten_space = {
+            True: _space_after(traits.space_eaters),
+            False: _space_after(traits.space_eaters & literal),
+        }
 
     @property
     def vocab_size(self) -> int:
@@ -128,6 +145,8 @@ class FileTokenizer:
 
     def encode(self, text: str, *, parse_special: bool = True) -> list[int]:
         """Return the ids of `text`, without adding any; `parse_special` turns control tokens' texts into their ids."""
+        eaten = self._eaten_space[parse_special]
+        text = eaten.sub(r"\1", text) if eaten else text
         with self._lock:
             self._engine.encode_special_tokens = not parse_special
             ids: list[int] = self._engine.encode(text, add_special_tokens=False).ids
@@ -163,16 +182,18 @@ def _engine(vocabulary: Vocabulary) -> tokenizers.Tokenizer:
         engine.pre_tokenizer = pre_tokenizers.Sequence([*cuts, spell])
     engine.add_tokens(
         [
-            AddedToken(text, special=type_ != USER_DEFINED, normalized=False, rstrip=_eats_space(vocabulary, text))
+            AddedToken(text, special=type_ != USER_DEFINED, normalized=False)
             for text, type_ in zip(vocabulary.texts, vocabulary.types, strict=True)
-            if type_ in (CONTROL, UNKNOWN, USER_DEFINED)
+            if type_ in SPECIAL
         ]
     )
     return engine
 
 
-def _eats_space(vocabulary: Vocabulary, text: str) -> bool:
-    return vocabulary.eats_space and text not in ("<unk>", "<s>", "<|endoftext|>")
+def _space_after(texts: Iterable[str]) -> re.Pattern[str] | None:
+    """Return what matches one of `texts` and the ASCII white space after it; None for no texts."""
+    longest_first = sorted(map(re.escape, texts), key=len, reverse=True)
+    return re.compile(rf"({'|'.join(longest_first)})[ \t\n\v\f\r]+") if longest_first else None
 
 
 @cache

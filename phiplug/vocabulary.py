@@ -7,7 +7,7 @@ Keys: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md#tokenizer.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from phiplug.pretokenizers import PRE_TOKENIZERS, PreTokenizer
 Spelling = Literal["byte-level", "sentencepiece"]
 
 UNKNOWN, CONTROL, USER_DEFINED, BYTE = 2, 3, 4, 6  # tokenizer.ggml.token_type; 1 is normal, 5 unused
+SPECIAL = frozenset({UNKNOWN, CONTROL, USER_DEFINED})  # found in text before anything else is
 
 STOP_TEXTS = frozenset(
     {
@@ -73,7 +74,7 @@ class Vocabulary:
         merges: which two neighbours become one token, the first ones first.
         words: how the text is cut before the merges; None for not at all.
         space_prefix: whether text gets a space in front.
-        eats_space: whether a control token swallows the white space after it, as those of phi-3 do.
+        space_eaters: the special tokens that swallow the white space after them, as most of phi-3's do.
         bos_id: the id that begins a sequence, or None.
         adds_bos: whether the model asks for it.
         stop_ids: the ids that end an answer.
@@ -86,7 +87,7 @@ class Vocabulary:
     merges: Sequence[tuple[str, str]]
     words: PreTokenizer | None
     space_prefix: bool
-    eats_space: bool
+    space_eaters: frozenset[str]
     bos_id: int | None
     adds_bos: bool
     stop_ids: frozenset[int]
@@ -110,7 +111,8 @@ def vocabulary_of(header: Header) -> Vocabulary:
     if adds_bos and ids["bos"] is None:
         raise ModelCorrupt(f"{keys.file} asks for a bos token and does not say which")
     ends = (token for name in ("eos", "eot", "eom") if (token := ids[name]) is not None)
-    special = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
+    special = {text: token for token, text in enumerate(texts) if types[token] in SPECIAL}
+    named = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
     return Vocabulary(
         spelling="byte-level" if words else "sentencepiece",
         texts=texts,
@@ -118,11 +120,11 @@ def vocabulary_of(header: Header) -> Vocabulary:
         merges=_pairs(keys) if words else merges_of_scores(texts, types, keys.array("scores", len(texts))),
         words=words,
         space_prefix=not words and bool(keys.get("add_space_prefix", True)),
-        eats_space=any(name in str(header.metadata.get("general.name")).lower() for name in ("phi-3", "phi3")),
+        space_eaters=_space_eaters(header, special),
         bos_id=ids["bos"],
         adds_bos=adds_bos,
-        stop_ids=frozenset(stops_by_text(_special(texts, types)).union(ends)),
-        special_tokens={name: texts[at] for name, key in special.items() if (at := ids[key]) is not None},
+        stop_ids=frozenset(stops_by_text(special).union(ends)),
+        special_tokens={name: texts[at] for name, key in named.items() if (at := ids[key]) is not None},
     )
 
 
@@ -216,5 +218,8 @@ def _pairs(keys: _Keys) -> list[tuple[str, str]]:
     return list(zip(parts[::2], parts[1::2], strict=True))
 
 
-def _special(texts: Sequence[str], types: Sequence[int]) -> dict[str, int]:
-    return {texts[token]: token for token, type_ in enumerate(types) if type_ in (CONTROL, USER_DEFINED)}
+def _space_eaters(header: Header, special: Iterable[str]) -> frozenset[str]:
+    """Tell, as llama.cpp does by the model's name, which tokens swallow white space: a GGUF does not say it."""
+    name = str(header.metadata.get("general.name")).lower()
+    is_phi3 = "phi-3" in name or "phi3" in name
+    return frozenset(special) - {"<unk>", "<s>", "<|endoftext|>"} if is_phi3 else frozenset()
