@@ -11,10 +11,8 @@ Sizes are in characters, roughly. This file knows nothing of Jinja.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from contextvars import ContextVar
-from itertools import chain
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 Value = TypeVar("Value")
 
@@ -83,26 +81,26 @@ class Ledger:
             return _SCALAR, 0
         known = self._measures.get(id(value))
         if known is None:
-            known = self._measures[id(value)] = (value, *self._measure_items(value))
+            known = self._measures[id(value)] = (value, *self._measure_items(_items_of(value)))
         return known[1], known[2]
 
-    def _measure_items(self, value: Any) -> tuple[int, int]:
-        size, depth = _ITEM * (1 + len(value)), 0
-        for item in _items_of(value):
-            item_size, item_depth = self._measure(item)
-            size += item_size
-            depth = max(depth, item_depth)
-        if depth == _MAX_DEPTH:
+    def _measure_items(self, items: list[object]) -> tuple[int, int]:
+        size = _ITEM * (1 + len(items))
+        if set(map(type, items)) == {str}:  # as of a long text that was split
+            return size + sum(map(len, cast("list[str]", items))), 1
+        measures = [self._measure(item) for item in items]
+        depth = 1 + max((depth for _, depth in measures), default=0)
+        if depth > _MAX_DEPTH:
             raise BoundExceeded(f"it nests values more than {_MAX_DEPTH} deep")
-        return size, depth + 1
+        return size + sum(item_size for item_size, _ in measures), depth
 
 
-def _items_of(value: Any) -> Iterable[object]:
+def _items_of(value: Any) -> list[object]:  # Any: a container of whatever a template holds
     if isinstance(value, dict):
-        return chain(value.keys(), value.values())
+        return [*value.keys(), *value.values()]
     if isinstance(value, _VIEWS):
-        return chain(value.mapping.keys(), value.mapping.values())
-    return iter(value)
+        return _items_of(dict(value.mapping))
+    return list(value)
 
 
 LEDGER: ContextVar[Ledger] = ContextVar("ledger")
