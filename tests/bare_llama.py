@@ -1,0 +1,47 @@
+"""llama.cpp with nothing around it: what the engine is held to."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Collection
+from pathlib import Path
+
+import llama_cpp
+import numpy as np
+
+
+@llama_cpp.llama_log_callback
+def quiet(level, text, data):
+    """Say nothing."""
+
+
+class BareLoop:
+    """`llama_decode` and an argmax on one sequence."""
+
+    def __init__(self, path: Path, *, context_length: int, threads: int = 1) -> None:
+        llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
+        self.model = llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
+        params = llama_cpp.llama_context_default_params()
+        params.n_ctx, params.n_batch, params.n_ubatch = context_length, 512, 512
+        params.n_threads = params.n_threads_batch = threads
+        self.context = llama_cpp.llama_init_from_model(self.model, params)
+        self.width = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self.model))
+
+    def greedy(self, ids: list[int], count: int, stop_ids: Collection[int]) -> list[int]:
+        """Return at most `count` tokens after `ids`, the stop token left out."""
+        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self.context), True)
+        tokens, pending = [], ids
+        while len(tokens) < count:
+            array = (llama_cpp.llama_token * len(pending))(*pending)
+            assert llama_cpp.llama_decode(self.context, llama_cpp.llama_batch_get_one(array, len(pending))) == 0
+            row = np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(self.context, -1), shape=(self.width,))
+            token = int(row.argmax())
+            if token in stop_ids:
+                break
+            tokens.append(token)
+            pending = [token]
+        return tokens
+
+    def close(self) -> None:
+        llama_cpp.llama_free(self.context)
+        llama_cpp.llama_model_free(self.model)
