@@ -6,10 +6,12 @@ the ids that llama.cpp gives. It knows nothing of templates and adds no token by
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,16 +23,7 @@ from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers
 from phiplug.errors import ModelCorrupt, ModelNotFound, ModelUnsupported
 from phiplug.gguf import Header, read_header
 from phiplug.spi import ModelFiles, Tokenizer
-from phiplug.vocabulary import (
-    CONTROL,
-    SPECIAL,
-    UNKNOWN,
-    USER_DEFINED,
-    Spelling,
-    Vocabulary,
-    stops_by_text,
-    vocabulary_of,
-)
+from phiplug.vocabulary import USER_DEFINED, Spelling, Vocabulary, stop_texts, vocabulary_of
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 
@@ -52,22 +45,24 @@ def load_tokenizer(files: ModelFiles) -> Tokenizer:
 
 def tokenizer_of(header: Header) -> Tokenizer:
     """Build the tokenizer that a GGUF carries; raises as `load_tokenizer`."""
-    vocabulary = vocabulary_of(header)
-    try:
-        engine = _engine(vocabulary)
-    except Exception as error:  # noqa: BLE001 - `tokenizers` raises nothing narrower
-        raise ModelCorrupt(f"{header.path.name}: the vocabulary does not hold together: {error}") from None
+    with _collector_off():
+        vocabulary = vocabulary_of(header)
+        try:
+            engine = _engine(vocabulary)
+        except Exception as error:  # noqa: BLE001 - `tokenizers` raises nothing narrower
+            raise ModelCorrupt(f"{header.path.name}: the vocabulary does not hold together: {error}") from None
+    literal = frozenset(vocabulary.ids[text] for text, type_ in vocabulary.special.items() if type_ == USER_DEFINED)
     traits = Traits(
         spelling=vocabulary.spelling,
-        control=frozenset(token for token, type_ in enumerate(vocabulary.types) if type_ in (CONTROL, UNKNOWN)),
-        literal=frozenset(token for token, type_ in enumerate(vocabulary.types) if type_ == USER_DEFINED),
+        control=frozenset(map(vocabulary.ids.__getitem__, vocabulary.special)) - literal,
+        literal=literal,
         bos_id=vocabulary.bos_id,
         adds_bos=vocabulary.adds_bos,
         stop_ids=vocabulary.stop_ids,
         special_tokens=vocabulary.special_tokens,
         space_eaters=vocabulary.space_eaters,
     )
-    return FileTokenizer(engine, len(vocabulary.texts), traits)
+    return FileTokenizer(engine, len(vocabulary.ids), traits)
 
 
 def with_bos(ids: Sequence[int], tokenizer: Tokenizer) -> list[int]:
@@ -167,8 +162,7 @@ class FileTokenizer:
 
 
 def _engine(vocabulary: Vocabulary) -> tokenizers.Tokenizer:
-    ids = {text: token for token, text in enumerate(vocabulary.texts)}
-    merges = list(vocabulary.merges)
+    ids, merges = dict(vocabulary.ids), list(vocabulary.merges)
     if vocabulary.words is None:
         unknown = vocabulary.special_tokens.get("unk_token")
         engine = tokenizers.Tokenizer(models.BPE(ids, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True))
@@ -183,11 +177,22 @@ def _engine(vocabulary: Vocabulary) -> tokenizers.Tokenizer:
     engine.add_tokens(
         [
             AddedToken(text, special=type_ != USER_DEFINED, normalized=False)
-            for text, type_ in zip(vocabulary.texts, vocabulary.types, strict=True)
-            if type_ in SPECIAL
+            for text, type_ in vocabulary.special.items()
         ]
     )
     return engine
+
+
+@contextmanager
+def _collector_off() -> Iterator[None]:
+    """Hold the garbage collector: 300k new tuples start it often, and it finds nothing."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _space_after(texts: Iterable[str]) -> re.Pattern[str] | None:
@@ -248,7 +253,7 @@ def _folder_stops(folder: Path, engine: tokenizers.Tokenizer, special: Mapping[s
     stops = {token for token in (listed if isinstance(listed, list) else [listed]) if isinstance(token, int)}
     eos = _id_of(engine, special.get("eos_token"))
     added = {entry.content: token for token, entry in engine.get_added_tokens_decoder().items()}
-    return stops | ({eos} if eos is not None else set()) | stops_by_text(added)
+    return stops | ({eos} if eos is not None else set()) | {added[text] for text in stop_texts(added)}
 
 
 def _special_tokens(*sources: Mapping[str, Any]) -> dict[str, str]:  # Any: what JSON holds

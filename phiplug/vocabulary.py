@@ -7,18 +7,18 @@ Keys: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md#tokenizer.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from phiplug.errors import ModelCorrupt, ModelUnsupported
-from phiplug.gguf import Header
+from phiplug.gguf import Header, StringArray
 from phiplug.pretokenizers import PRE_TOKENIZERS, PreTokenizer
 
 Spelling = Literal["byte-level", "sentencepiece"]
 
-UNKNOWN, CONTROL, USER_DEFINED, BYTE = 2, 3, 4, 6  # tokenizer.ggml.token_type; 1 is normal, 5 unused
-SPECIAL = frozenset({UNKNOWN, CONTROL, USER_DEFINED})  # found in text before anything else is
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6  # tokenizer.ggml.token_type; 5 is unused
+SPECIAL = frozenset({UNKNOWN, CONTROL, USER_DEFINED})
 
 STOP_TEXTS = frozenset(
     {
@@ -69,8 +69,8 @@ class Vocabulary:
 
     Attributes:
         spelling: how a token's text stands for bytes.
-        texts: by id.
-        types: by id; the constants above.
+        ids: of the tokens by their texts, in order from 0.
+        special: the types, as above, of those that are found in text before anything else is.
         merges: which two neighbours become one token, the first ones first.
         words: how the text is cut before the merges; None for not at all.
         space_prefix: whether text gets a space in front.
@@ -82,8 +82,8 @@ class Vocabulary:
     """
 
     spelling: Spelling
-    texts: Sequence[str]
-    types: Sequence[int]
+    ids: Mapping[str, int]
+    special: Mapping[str, int]
     merges: Sequence[tuple[str, str]]
     words: PreTokenizer | None
     space_prefix: bool
@@ -102,53 +102,57 @@ def vocabulary_of(header: Header) -> Vocabulary:
         ModelCorrupt: its keys do not belong together.
     """
     keys = _Keys(header)
-    model = keys.text("model")
-    texts = keys.texts()
-    types = keys.array("token_type", len(texts), (1,) * len(texts))
-    ids = {name: keys.token_id(name, len(texts)) for name in ("bos", "eos", "eot", "eom", "unknown", "padding")}
-    words = _words(keys, model)
+    words = _words(keys)
+    ids = keys.ids()
+    texts = list(ids)
+    types = keys.array("token_type", len(ids), (NORMAL,) * len(ids))
+    special = {texts[token]: type_ for token, type_ in enumerate(types) if type_ != NORMAL and type_ in SPECIAL}
+    named = {name: keys.token_id(name, len(ids)) for name in ("bos", "eos", "eot", "eom", "unknown", "padding")}
     adds_bos = bool(keys.get("add_bos_token", words.adds_bos if words else True))
-    if adds_bos and ids["bos"] is None:
+    if adds_bos and named["bos"] is None:
         raise ModelCorrupt(f"{keys.file} asks for a bos token and does not say which")
-    ends = (token for name in ("eos", "eot", "eom") if (token := ids[name]) is not None)
-    special = {text: token for token, text in enumerate(texts) if types[token] in SPECIAL}
-    named = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
+    ends = (token for name in ("eos", "eot", "eom") if (token := named[name]) is not None)
     return Vocabulary(
         spelling="byte-level" if words else "sentencepiece",
-        texts=texts,
-        types=types,
-        merges=_pairs(keys) if words else merges_of_scores(texts, types, keys.array("scores", len(texts))),
+        ids=ids,
+        special=special,
+        merges=_pairs(keys) if words else _scored(keys, texts, types),
         words=words,
         space_prefix=not words and bool(keys.get("add_space_prefix", True)),
         space_eaters=_space_eaters(header, special),
-        bos_id=ids["bos"],
+        bos_id=named["bos"],
         adds_bos=adds_bos,
-        stop_ids=frozenset(stops_by_text(special).union(ends)),
-        special_tokens={name: texts[at] for name, key in named.items() if (at := ids[key]) is not None},
+        stop_ids=frozenset({ids[text] for text in stop_texts(special)}.union(ends)),
+        special_tokens={
+            f"{short}_token": texts[token]
+            for short, name in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding"))
+            if (token := named[name]) is not None
+        },
     )
 
 
-def stops_by_text(special: Mapping[str, int]) -> set[int]:
-    """Return the ids that end an answer, out of the texts and ids of a vocabulary's special tokens."""
+def stop_texts(special: Collection[str]) -> set[str]:
+    """Return those texts of a vocabulary's special tokens that end an answer."""
     return {
-        token
-        for text, token in special.items()
-        if text in STOP_TEXTS and not any(company <= special.keys() for company in _NO_STOP_BESIDE.get(text, ()))
+        text
+        for text in STOP_TEXTS.intersection(special)
+        if not any(company.issubset(special) for company in _NO_STOP_BESIDE.get(text, ()))
     }
 
 
-def merges_of_scores(texts: Sequence[str], types: Sequence[int], scores: Sequence[float]) -> list[tuple[str, str]]:
+def merges_of_scores(texts: Sequence[str], scores: Sequence[float], apart: Collection[str]) -> list[tuple[str, str]]:
     """Turn the scores of a SentencePiece vocabulary into merges.
 
     SentencePiece joins the two neighbours whose joint text has the highest score, so each way to cut a token in two
     tokens is a merge, and those of the highest token come first. Among the cuts of one token it takes the leftmost in
-    the text, which no order of merges can say in every case; the longer left part first says it in most.
+    the text, which no order of merges can say in every case; the longer left part first says it in most. What is
+    `apart` is no part of a merge: control tokens, and those that stand for a byte.
     """
-    parts = {text for text, type_ in zip(texts, types, strict=True) if type_ not in (UNKNOWN, CONTROL, BYTE)}
+    parts = set(texts).difference(apart)
     ranked = sorted(range(len(texts)), key=scores.__getitem__, reverse=True)
     return [
         (left, right)
-        for text in (texts[token] for token in ranked)
+        for text in map(texts.__getitem__, ranked)
         if text in parts
         for cut in range(len(text) - 1, 0, -1)
         if (left := text[:cut]) in parts and (right := text[cut:]) in parts
@@ -165,12 +169,6 @@ class _Keys:
     def get(self, name: str, default: Any = None) -> Any:  # Any: the file says what it holds
         return self._metadata.get(f"tokenizer.ggml.{name}", default)
 
-    def text(self, name: str) -> str:
-        value = self.get(name)
-        if not isinstance(value, str):
-            raise ModelUnsupported(f"{self.file} says nothing of its tokenizer: tokenizer.ggml.{name} is missing")
-        return value
-
     def array(self, name: str, length: int, default: Any = ()) -> Any:  # Any: as get
         values = self.get(name, default)
         if not isinstance(values, Sequence) or len(values) != length:
@@ -179,14 +177,19 @@ class _Keys:
             )
         return values
 
-    def texts(self) -> list[str]:
-        texts = list(self.get("tokens", ()))
-        if not texts or not isinstance(texts[0], str):
-            raise ModelUnsupported(f"{self.file} has no vocabulary")
-        if len(set(texts)) != len(texts):
+    def strings(self, name: str) -> StringArray:
+        values = self.get(name)
+        if not isinstance(values, StringArray):
+            raise ModelUnsupported(f"{self.file} has no vocabulary: tokenizer.ggml.{name} is missing")
+        return values
+
+    def ids(self) -> dict[str, int]:
+        texts = self.strings("tokens").strings
+        ids = dict(zip(texts, range(len(texts)), strict=True))
+        if len(ids) != len(texts):
             twice = Counter(texts).most_common(1)[0][0]
             raise ModelCorrupt(f"{self.file} is damaged: its vocabulary has {twice!r} twice")
-        return texts
+        return ids
 
     def token_id(self, name: str, size: int) -> int | None:
         token = self.get(f"{name}_token_id")
@@ -195,7 +198,10 @@ class _Keys:
         raise ModelCorrupt(f"{self.file}: tokenizer.ggml.{name}_token_id is {token!r}, and there are {size} tokens")
 
 
-def _words(keys: _Keys, model: str) -> PreTokenizer | None:
+def _words(keys: _Keys) -> PreTokenizer | None:
+    model = keys.get("model")
+    if model is None:
+        raise ModelUnsupported(f"{keys.file} has no tokenizer")
     if model == "llama":
         return None
     if model != "gpt2":
@@ -211,11 +217,16 @@ def _words(keys: _Keys, model: str) -> PreTokenizer | None:
 
 
 def _pairs(keys: _Keys) -> list[tuple[str, str]]:
-    merges = list(keys.get("merges", ()))
-    parts = " ".join(merges).split(" ") if merges else []  # in one go: there may be 300k
+    merges = keys.strings("merges")
+    parts = merges.joined(" ").split(" ") if merges else []  # in one go: there may be 300k
     if len(parts) != 2 * len(merges):
-        raise ModelCorrupt(f"{keys.file}: not every element of tokenizer.ggml.merges is two tokens")
+        raise ModelCorrupt(f"{keys.file} is damaged: not every element of tokenizer.ggml.merges is two tokens")
     return list(zip(parts[::2], parts[1::2], strict=True))
+
+
+def _scored(keys: _Keys, texts: Sequence[str], types: Sequence[int]) -> list[tuple[str, str]]:
+    apart = {text for text, type_ in zip(texts, types, strict=True) if type_ in (UNKNOWN, CONTROL, BYTE)}
+    return merges_of_scores(texts, keys.array("scores", len(texts)), apart)
 
 
 def _space_eaters(header: Header, special: Iterable[str]) -> frozenset[str]:
