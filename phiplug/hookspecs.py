@@ -12,7 +12,10 @@ import pluggy
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import typer
+
     from phiplug.spi import Backend, ModelFiles, Tokenizer
+    from phiplug.types import Request, Timings, Usage
 
 hookspec = pluggy.HookspecMarker("phiplug")
 
@@ -52,6 +55,30 @@ def phiplug_tokenizer(files: ModelFiles) -> Tokenizer | None:
 @hookspec(firstresult=True)
 def phiplug_chat_template(files: ModelFiles) -> str | None:
     """Return the Jinja source of the chat template of these files; None leaves it to others.
+
+    .. versionadded:: 0.1
+    """
+
+
+@hookspec
+def phiplug_add_commands(app: typer.Typer) -> None:
+    """Add the command that the entry point in the group `phiplug.commands` names; called when it is run.
+
+    .. versionadded:: 0.1
+    """
+
+
+@hookspec
+def phiplug_hardware_info() -> Mapping[str, str]:  # type: ignore[empty-body]
+    """Return facts about this machine that a benchmark should record; a fact of two plugins is an error.
+
+    .. versionadded:: 0.1
+    """
+
+
+@hookspec
+def phiplug_request_finished(request: Request, usage: Usage, timings: Timings) -> None:
+    """Observe a request that ran to its end, before its last chunk is handed out; an error is logged, not raised.
 
     .. versionadded:: 0.1
     """

@@ -7,13 +7,13 @@ text. It knows nothing of how files and backends are found; `phiplug.load` puts 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from phiplug.errors import InvalidParameter, PhiplugWarning, TemplateFailed
 from phiplug.tokenizer import with_bos
-from phiplug.types import Chunk, Completion, Message, Request, Reuse, SamplingParams, require_text
+from phiplug.types import Chunk, Completion, Message, Request, Reuse, SamplingParams, Timings, Usage, require_text
 
 if TYPE_CHECKING:
     from phiplug.engine import Engine
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from phiplug.template import ChatTemplate
 
 GREEDY = 1e-6  # a temperature below this takes the largest logit; docs/sampling.md, step 5
+
+Observer: TypeAlias = Callable[[Request, Usage, Timings], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +50,21 @@ class LLM:
         load_s: how long loading took, in seconds, where `load` did it.
     """
 
-    def __init__(self, engine: Engine, template: ChatTemplate | None, *, files: ModelFiles, backend: str) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        template: ChatTemplate | None,
+        *,
+        files: ModelFiles,
+        backend: str,
+        finished: Observer | None = None,
+    ) -> None:
         self.files = files
         self.backend = backend
         self.load_s = 0.0
         self.engine = engine
         self._template = template
+        self._finished = finished
 
     @property
     def info(self) -> ModelInfo:
@@ -178,7 +189,7 @@ class LLM:
         Raises:
             PromptTooLong: the context does not hold the prompt and one token more.
         """
-        return Stream(request, self.engine.stream(request))
+        return Stream(request, self._observed(request, self.engine.stream(request)))
 
     def encode(self, prompt: str | Sequence[Message], options: PromptOptions = PromptOptions()) -> list[int]:
         """Turn a prompt into the ids that the model is given.
@@ -213,6 +224,13 @@ class LLM:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _observed(self, request: Request, chunks: Generator[Chunk]) -> Generator[Chunk]:
+        """Pass the chunks on, and tell the observer of a request that ran to its end."""
+        for chunk in chunks:
+            if self._finished and chunk.usage and chunk.timings:
+                self._finished(request, chunk.usage, chunk.timings)
+            yield chunk
 
     def _templated(self, messages: Sequence[Message]) -> str:
         if self._template is None:

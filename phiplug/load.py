@@ -57,6 +57,7 @@ def load(
         PluginError: the backend is not there, or does not work here.
         InvalidParameter: an option is out of range, or the backend cannot honour it.
     """
+    from phiplug.choice import choose
     from phiplug.plugins import Plugins
 
     started = time.perf_counter()
@@ -65,7 +66,7 @@ def load(
     chosen = None if backend == "auto" else plugins.backend(backend)
     default = chosen.default_model if chosen else None
     files = find(reference or default or DEFAULT_MODEL, plugins, offline=offline, progress=progress)
-    llm = assemble(files, chosen or plugins.choose(files), options, plugins, chat_template=chat_template)
+    llm = assemble(files, chosen or choose(plugins.backends(), files), options, plugins, chat_template=chat_template)
     llm.load_s = time.perf_counter() - started
     return llm
 
@@ -109,7 +110,8 @@ def assemble(
     tokenizer = plugins.tokenizer(files) or load_tokenizer(files)
     source = chat_template or plugins.chat_template(files) or find_template(files)
     engine = Engine(_loaded(backend, files, options), tokenizer, backend=f"the backend {backend.name}")
-    return LLM(engine, ChatTemplate(source) if source else None, files=files, backend=backend.name)
+    template = ChatTemplate(source) if source else None
+    return LLM(engine, template, files=files, backend=backend.name, finished=plugins.request_finished)
 
 
 def memo() -> FileMemo:

@@ -7,12 +7,12 @@ No choice hangs on the order in which plugins were installed or registered.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from dataclasses import dataclass, field
-from functools import partial
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import pluggy
 
@@ -20,28 +20,24 @@ from phiplug import hookspecs
 from phiplug.errors import (
     BackendAmbiguous,
     BackendNotFound,
-    BackendUnavailable,
     ContractMismatch,
-    ModelUnsupported,
     PluginError,
     PluginLoadError,
 )
-from phiplug.spi import API_VERSION, Backend, Probe
+from phiplug.spi import API_VERSION, Backend
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+    import typer
 
     from phiplug.spi import ModelFiles, Tokenizer
+    from phiplug.types import Request, Timings, Usage
 
 BACKENDS = "phiplug.backends"
 COMMANDS = "phiplug.commands"
 OTHERS = "phiplug"
 
-ACCELERATORS = ("cuda", "metal", "rocm", "vulkan", "sycl")
-PREFERRED = ("llama-cpp", "mlx")
-"""Among backends of equal hardware, the faster ones on a CPU, as measured; then the alphabet decides."""
-
-T = TypeVar("T")
 Status = Literal["not loaded", "loaded", "broken", "disabled"]
 
 
@@ -128,32 +124,6 @@ class Plugins:
                 plugin.status = "broken" if names[plugin.name] == 1 else plugin.status
         return found
 
-    def choose(self, files: ModelFiles) -> Backend:
-        """Choose a backend for a model when the user named none.
-
-        Of those that accept the files and work here, one whose first device is an accelerator comes first, then
-        those of `PREFERRED`, then the alphabet.
-
-        Raises:
-            BackendUnavailable: some would accept the model, but none works here.
-            ModelUnsupported: none accepts it.
-        """
-        accepting = [backend for backend in self.backends() if _ask(partial(backend.accepts, files), otherwise=False)]
-        if not accepting:
-            raise ModelUnsupported(
-                f"no installed backend accepts {files.reference!r} ({files.format})", hint="phiplug backends lists them"
-            )
-        probes = {
-            backend.name: _ask(backend.probe, otherwise=Probe(available=False, reason="its probe failed"))
-            for backend in accepting
-        }
-        working = [backend for backend in accepting if probes[backend.name].available]
-        if not working:
-            reasons = "; ".join(f"{name}: {probe.reason}" for name, probe in probes.items())
-            hints = [probe.install for probe in probes.values() if probe.install]
-            raise BackendUnavailable(f"no backend for {files.reference!r} works here: {reasons}", hint=_first(hints))
-        return min(working, key=lambda backend: _preference(backend.name, probes[backend.name]))
-
     # Hooks, each a typed line
 
     def find_model(self, reference: str) -> ModelFiles | None:
@@ -173,6 +143,49 @@ class Plugins:
         """Ask the plugins for the chat template of `files`."""
         return cast("str | None", self._one("phiplug_chat_template", files=files))
 
+    def add_command(self, name: str, app: typer.Typer) -> None:
+        """Let the plugin of the command `name` add it to `app`.
+
+        Raises:
+            PluginLoadError: it could not be imported or registered.
+            PluginError: two plugins bring it, or its hook failed.
+        """
+        candidates = [plugin for plugin in self.of(COMMANDS) if plugin.name == name]
+        if len(candidates) != 1:
+            owners = " and ".join(plugin.distribution for plugin in candidates) or "no plugin"
+            raise PluginError(f"{owners} bring a command {name!r}", hint="uninstall or disable one of them")
+        self.load(candidates[0])
+        if candidates[0].error:
+            raise candidates[0].error
+        self._call("phiplug_add_commands", _key(candidates[0]), app=app)
+
+    def hardware_info(self) -> dict[str, str]:
+        """Gather facts about this machine.
+
+        Raises:
+            PluginError: two plugins state the same fact.
+        """
+        facts: dict[str, str] = {}
+        for name, answer in self._answers("phiplug_hardware_info").items():
+            for fact, value in answer[0].items():
+                if fact in facts:
+                    raise PluginError(f"the plugin {name} states {fact!r}, which another plugin states too")
+                facts[fact] = value
+        return facts
+
+    def request_finished(self, request: Request, usage: Usage, timings: Timings) -> None:
+        """Tell every observer; one that fails is logged and keeps nobody else from hearing."""
+        for name in self._implementing("phiplug_request_finished"):
+            try:
+                self._call("phiplug_request_finished", name, request=request, usage=usage, timings=timings)
+            except PluginError as error:
+                logging.getLogger("phiplug").warning("%s", error)
+
+    def load(self, plugin: Plugin) -> None:
+        """Import and register a plugin, if that was not tried before; `Plugin.error` says what went wrong."""
+        if plugin.status == "not loaded":
+            self._load(plugin)
+
     # Within
 
     def _one(self, hook: str, **arguments: object) -> object:
@@ -186,34 +199,34 @@ class Plugins:
         return _first(list(answers.values()))
 
     def _answers(self, hook: str, **arguments: object) -> dict[str, Any]:  # Any: what the hook returns
-        """Call `hook` of one plugin after another, so that one that raises is named and harms no other."""
+        """Call `hook` of one plugin after another, and return what each answered that had an answer."""
+        answers = {name: self._call(hook, name, **arguments) for name in self._implementing(hook)}
+        return {name: answer for name, answer in answers.items() if answer is not None and answer != []}
+
+    def _implementing(self, hook: str) -> list[str]:
+        """Return the names of the loaded plugins that implement `hook`; the general ones are loaded for it."""
         for plugin in self.of(OTHERS):
-            if plugin.status == "not loaded":
-                self._load(plugin)
-        answers = {}
-        for implementation in sorted(getattr(self._manager.hook, hook).get_hookimpls(), key=lambda it: it.plugin_name):
-            others = [it for it in self._manager.get_plugins() if it is not implementation.plugin]
-            try:
-                answer = self._manager.subset_hook_caller(hook, others)(**arguments)
-            except Exception as error:
-                raise PluginError(
-                    f"the plugin {implementation.plugin_name} failed in {hook}: {_said(error)}"
-                ) from error
-            if answer is not None and answer != []:
-                answers[implementation.plugin_name] = answer
-        return answers
+            self.load(plugin)
+        return sorted(
+            implementation.plugin_name for implementation in getattr(self._manager.hook, hook).get_hookimpls()
+        )
+
+    def _call(self, hook: str, name: str, **arguments: object) -> Any:  # Any: what the hook returns
+        """Call `hook` of one plugin, so that one that raises is named and harms no other."""
+        others = [plugin for other, plugin in self._manager.list_name_plugin() if other != name]
+        try:
+            return self._manager.subset_hook_caller(hook, others)(**arguments)
+        except Exception as error:
+            raise PluginError(f"the plugin {name} failed in {hook}: {_said(error)}") from error
 
     def _backend_of(self, plugin: Plugin) -> Backend:
-        if plugin.status == "not loaded":
-            self._load(plugin)
+        self.load(plugin)
         if plugin.error:
             raise plugin.error
-        module = self._manager.get_plugin(_key(plugin))
-        others = [it for it in self._manager.get_plugins() if it is not module]
         try:
-            answers = self._manager.subset_hook_caller("phiplug_register_backends", others)()
-        except Exception as error:
-            raise PluginLoadError(f"the plugin {plugin.name} failed to register: {_said(error)}") from error
+            answers = self._call("phiplug_register_backends", _key(plugin))
+        except PluginError as error:
+            raise PluginLoadError(error.message, hint=_removal(plugin)) from error
         return _checked(plugin, [backend for answer in answers for backend in answer])
 
     def _load(self, plugin: Plugin) -> None:
@@ -231,7 +244,7 @@ class Plugins:
             plugin.error = PluginLoadError(
                 f"the plugin {plugin.name} of {plugin.distribution or 'an unknown distribution'} "
                 f"could not be loaded: {_said(error)}",
-                hint=f"pip uninstall {plugin.distribution}, or PHIPLUG_DISABLE_PLUGINS={plugin.name}",
+                hint=_removal(plugin),
             )
         else:
             plugin.status = "loaded"
@@ -257,18 +270,8 @@ def _checked(plugin: Plugin, backends: list[Backend]) -> Backend:
     return named[0]
 
 
-def _preference(name: str, probe: Probe) -> tuple[bool, int, str]:
-    accelerated = bool(probe.devices) and probe.devices[0].split(":")[0] in ACCELERATORS
-    rank = PREFERRED.index(name) if name in PREFERRED else len(PREFERRED)
-    return not accelerated, rank, name
-
-
-def _ask(question: Callable[[], T], *, otherwise: T) -> T:
-    """Ask a backend something that should not raise; one that does is passed over."""
-    try:
-        return question()
-    except Exception:  # noqa: BLE001  the plugin is somebody else's; `phiplug backends` says what is wrong with it
-        return otherwise
+def _removal(plugin: Plugin) -> str:
+    return f"pip uninstall {plugin.distribution}, or PHIPLUG_DISABLE_PLUGINS={plugin.name}"
 
 
 def _key(plugin: Plugin) -> str:

@@ -19,9 +19,11 @@ from phiplug.errors import PhiplugError, PhiplugWarning, outcome_of
 
 COMMANDS = {
     "run": "Answer one prompt, printed as it is decoded.",
-    "parity": "Measure how far two engines agree.",
+    "chat": "Talk with a model, turn after turn.",
+    "models": "List, fetch, look into and remove models.",
     "backends": "List the backends and whether they work here.",
-    "models": "Look into a model's files.",
+    "plugins": "List, check, begin and install plugins.",
+    "parity": "Measure how far two engines agree.",
 }
 """Our own commands: the module of that name in this package, and what it does."""
 
@@ -29,23 +31,21 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 class _Commands(TyperGroup):
-    """A group that imports a command's module only to run it."""
+    """A group that imports a command's module only to run it; plugins' commands come after our own."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  # Any: click's context, which typer keeps private
         """Return the names, in the order of the table."""
-        return list(COMMANDS)
+        return [*COMMANDS, *_of_plugins()]
 
     def get_command(self, ctx: Any, cmd_name: str) -> TyperCommand | None:  # noqa: ARG002  # Any: as above
         """Return a stand-in that knows the name and the summary, enough for a listing."""
-        if cmd_name not in COMMANDS:
-            return None
-        return TyperCommand(cmd_name, help=COMMANDS[cmd_name])
+        summary = COMMANDS.get(cmd_name) or _of_plugins().get(cmd_name)
+        return TyperCommand(cmd_name, help=summary) if summary else None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:  # Any: as above
         """Return the command itself, imported now."""
         name, _, rest = super().resolve_command(ctx, args)
-        module = importlib.import_module(f"phiplug.cli.{name}")
-        return name, typer.main.get_command(module.app), rest
+        return name, _imported(name or ""), rest
 
     def invoke(self, ctx: Any) -> Any:  # Any: as above
         """Run the command; errors become a line and an exit code."""
@@ -60,6 +60,25 @@ class _Commands(TyperGroup):
             # The reader has gone. Python flushes stdout once more at exit, so there must be somewhere to flush to.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
+
+
+def _of_plugins() -> dict[str, str]:
+    """Return the commands that plugins bring, with where each is from; none of them is imported."""
+    from phiplug.plugins import COMMANDS as GROUP
+    from phiplug.plugins import Plugins
+
+    return {plugin.name: f"From {plugin.distribution}." for plugin in Plugins.installed().of(GROUP)}
+
+
+def _imported(name: str) -> Any:  # Any: click's command, which typer keeps private
+    if name in COMMANDS:
+        return typer.main.get_command(importlib.import_module(f"phiplug.cli.{name}").app)
+    from phiplug.cli.flags import command_app
+    from phiplug.plugins import Plugins
+
+    app = command_app()
+    Plugins.installed().add_command(name, app)
+    return typer.main.get_command(app)
 
 
 app = typer.Typer(

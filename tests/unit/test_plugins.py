@@ -6,23 +6,18 @@ import itertools
 import sys
 import textwrap
 from importlib.metadata import EntryPoint
-from pathlib import Path
 
 import pytest
 
 from phiplug.errors import (
     BackendAmbiguous,
     BackendNotFound,
-    BackendUnavailable,
     ContractMismatch,
-    ModelUnsupported,
     PluginError,
     PluginLoadError,
 )
 from phiplug.plugins import Plugins
-from phiplug.spi import ModelFiles
 
-FILES = ModelFiles("some.gguf", Path("some.gguf"), "gguf")
 HEAD = "from phiplug.spi import Backend, ModelFiles, Probe, hookimpl\n"
 SOUND = """
 def no_engine(files, options): raise AssertionError("not in this test")
@@ -92,7 +87,6 @@ def test_a_plugin_that_is_broken_says_so_by_name_and_harms_no_other(plugin, body
         plugins.backend("bad")
     assert said in str(caught.value)
     assert [backend.name for backend in plugins.backends()] == ["good"]
-    assert plugins.choose(FILES).name == "good"
 
 
 def test_a_plugin_for_another_version_of_the_contract_is_refused(plugin):
@@ -111,37 +105,6 @@ def test_two_plugins_of_one_name_are_ambiguous_and_the_others_are_not(plugin):
     with pytest.raises(BackendAmbiguous, match="'twin'"):
         plugins.backend("twin")
     assert [backend.name for backend in plugins.backends()] == ["one"]
-
-
-def test_a_backend_with_an_accelerator_is_chosen_over_one_without_whatever_the_order(plugin):
-    entries = [
-        plugin("aaa", sound("aaa")),
-        plugin("zzz", sound("zzz", devices=("cuda:0", "cpu"))),
-        plugin("llama-cpp", sound("llama-cpp")),
-    ]
-    for order in itertools.permutations(entries):
-        assert Plugins(order).choose(FILES).name == "zzz"
-
-
-def test_among_equal_hardware_the_documented_preference_decides(plugin):
-    entries = [plugin(name, sound(name)) for name in ("aaa", "mlx", "llama-cpp")]
-    for order in itertools.permutations(entries):
-        assert Plugins(order).choose(FILES).name == "llama-cpp"
-
-
-def test_a_backend_that_does_not_work_here_is_not_chosen(plugin):
-    plugins = Plugins([plugin("llama-cpp", sound("llama-cpp", available=False)), plugin("zzz", sound("zzz"))])
-    assert plugins.choose(FILES).name == "zzz"
-
-
-def test_when_none_works_the_reasons_and_the_command_are_given(plugin):
-    with pytest.raises(BackendUnavailable, match=r"one: no engine \(pip install it\)"):
-        Plugins([plugin("one", sound("one", available=False))]).choose(FILES)
-
-
-def test_when_none_accepts_the_model_that_is_said(plugin):
-    with pytest.raises(ModelUnsupported, match="no installed backend accepts"):
-        Plugins([plugin("one", sound("one"))]).choose(ModelFiles("x", Path("x"), "folder"))
 
 
 ASKED = "@hookimpl\ndef phiplug_find_model(reference): {}"

@@ -1,0 +1,129 @@
+"""`phiplug plugins`: list them, hold a backend to the contract, begin a new one, install and uninstall."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from phiplug.cli.flags import command_app
+from phiplug.errors import PluginError
+
+if TYPE_CHECKING:
+    from phiplug.plugins import Plugin
+    from phiplug.testing import PromiseResult
+
+app = command_app()
+AsJson = Annotated[bool, typer.Option("--json", help="One line with everything.")]
+Package = Annotated[str, typer.Argument(help="As pip takes it: a name, a folder, a wheel.")]
+
+
+@app.callback()
+def plugins() -> None:
+    """List, check, begin, install and uninstall plugins."""
+
+
+@app.command("list")
+def list_(as_json: AsJson = False) -> None:
+    """List the plugins with their hooks; this imports all of them."""
+    from phiplug.plugins import Plugins
+
+    found = Plugins.installed()
+    for plugin in found:
+        found.load(plugin)
+    if as_json:
+        typer.echo(json.dumps([_described(plugin) for plugin in found]))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("plugin", "from", "hooks", box=box.SIMPLE_HEAD, pad_edge=False)
+    for plugin in found:
+        said = Text(str(plugin.error), style="red") if plugin.error else "\n".join(plugin.hooks) or plugin.status
+        table.add_row(f"[bold]{plugin.name}[/]", f"{plugin.distribution} {plugin.version}", said)
+    Console(highlight=False).print(table)
+
+
+@app.command()
+def check(
+    name: Annotated[str, typer.Argument(help="The backend.")],
+    model: Annotated[
+        str | None, typer.Option("-m", "--model", help="A model.", show_default="the backend's own")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Hold an installed backend to the contract."""
+    if importlib.util.find_spec("pytest") is None or importlib.util.find_spec("hypothesis") is None:
+        raise PluginError("checking needs pytest and hypothesis", hint="pip install 'phiplug[testing]'")
+    from phiplug.testing import check as promises_of
+
+    results = []
+    for result in promises_of(name, model):
+        results.append(result)
+        if not as_json:
+            _show(result)
+    failed = sum(result.outcome == "failed" for result in results)
+    if as_json:
+        typer.echo(json.dumps([asdict(result) for result in results]))
+    else:
+        kept = sum(result.outcome == "passed" for result in results)
+        typer.secho(f"{name}: {kept} promises kept, {failed} broken, {len(results) - kept - failed} skipped", bold=True)
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+def new(name: Annotated[str, typer.Argument(help="Of the backend: lower case, digits and hyphens.")]) -> None:
+    """Write a small distribution with a backend that passes the check."""
+    from phiplug.scaffold import write_plugin
+
+    folder = write_plugin(name, Path.cwd())
+    typer.echo(f"wrote {folder.name}/; next:\n  pip install ./{folder.name}\n  phiplug plugins check {name}")
+
+
+@app.command()
+def install(package: Package) -> None:
+    """Install a plugin into this environment."""
+    _pip("install", package)
+
+
+@app.command()
+def uninstall(package: Package) -> None:
+    """Uninstall a plugin from this environment."""
+    _pip("uninstall", "--yes", package)
+
+
+def _pip(*arguments: str) -> None:
+    if importlib.util.find_spec("pip") is None:
+        raise PluginError("this environment has no pip", hint="install the plugin as you installed phiplug")
+    raise typer.Exit(subprocess.run([sys.executable, "-m", "pip", *arguments], check=False).returncode)  # noqa: S603
+
+
+def _described(plugin: Plugin) -> dict[str, object]:
+    return {
+        "plugin": plugin.name,
+        "group": plugin.entry.group,
+        "distribution": plugin.distribution,
+        "version": plugin.version,
+        "status": plugin.status,
+        "hooks": plugin.hooks,
+        "error": str(plugin.error) if plugin.error else None,
+    }
+
+
+_MARKS = {"passed": ("kept", "green"), "failed": ("BROKEN", "red"), "skipped": ("skipped", "yellow")}
+
+
+def _show(result: PromiseResult) -> None:
+    mark, colour = _MARKS[result.outcome]
+    typer.secho(f"{mark:8}", fg=colour, nl=False)
+    typer.echo(f"{result.promise} ", nl=False)
+    typer.secho(f"({result.detail}) " if result.detail else "", dim=True, nl=False)
+    typer.secho(f"{result.seconds:.2f} s", dim=True)
