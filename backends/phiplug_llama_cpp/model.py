@@ -6,7 +6,7 @@ With a common one, logits of a slot depended on what the others held, by up to 1
 slower. And copying works all the same: llama.cpp aborts at a copy of a part of a stream, but copies a whole one, which
 is then cut.
 
-What single-token passes cost beyond llama_decode itself is about 10 us here, of 5 ms and more.
+Beside llama_decode a pass over one token costs 5 us, of 5 ms and more: as much as a bare loop over the same functions.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 TIMED = 1024  # passes are timed up to this position: far beyond, attention is mistaken for a busy machine
 
-LONG = 32  # tokens; a pass of fewer is over soon and does not ask whether Ctrl-C was pressed
+LONG = 16  # tokens; a pass of fewer is over soon and does not ask whether Ctrl-C was pressed
 
 _DONE, _NO_MEMORY = 0, -2  # what llama_decode returns
 
@@ -195,8 +195,8 @@ class LlamaCppModel:
     def _decode_long(self) -> int:
         """Run the batch so that Ctrl-C stops it.
 
-        llama.cpp asks after each of its operations (900 in a pass of SmolLM2), 1 us each time: 0.1% of 512 tokens, and
-        15% of one, which is why short passes go without: they are over soon.
+        llama.cpp asks after each operation, 515 times in a pass of SmolLM2, whatever its length. That is 2.3% of a pass
+        over one token, which therefore goes without: it is over soon, and Python then notices Ctrl-C by itself.
         """
         self._api.llama_set_abort_callback(self._context.handle, self._abort, None)
         try:
@@ -235,7 +235,7 @@ class LlamaCppModel:
 
 def _failure(code: int, complaints: Sequence[str]) -> GenerationError:
     """Name what llama_decode returned, with what it logged about it."""
-    reason = complaints[-1] if complaints else f"llama_decode returned {code}"
+    reason = complaints[0] if complaints else f"llama_decode returned {code}"
     if code == _NO_MEMORY:
         return OutOfMemory(f"llama.cpp ran out of memory: {reason}", hint="lower --ctx-size")
     return BackendFailed(f"llama.cpp failed: {reason}")

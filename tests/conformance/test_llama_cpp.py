@@ -1,0 +1,477 @@
+"""The llama.cpp backend on a real model: it keeps the contract, equals a bare loop, and fails with a reason."""
+
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import phiplug_llama_cpp
+from phiplug.errors import (
+    BackendFailed,
+    ModelCorrupt,
+    ModelUnsupported,
+    OutOfMemory,
+    PhiplugError,
+    UnsupportedParameter,
+)
+from phiplug.spi import LoadOptions, ModelFiles, Retunable, Step
+from phiplug.testing import BackendContract
+from phiplug_llama_cpp import threads
+from phiplug_llama_cpp.library import library
+from phiplug_llama_cpp.loading import DEFAULT_CONTEXT
+from phiplug_llama_cpp.threads import candidates, usable_cores
+
+pytestmark = pytest.mark.usefixtures("llama_cpp")
+
+
+class TestLlamaCpp(BackendContract):
+    backend = "llama-cpp"
+    plugin = "phiplug_llama_cpp"
+    chunking_tolerance = 0.02
+    batching_tolerance = 0.02
+    requests = 100
+    interleavings = 5
+
+    @pytest.fixture
+    def files(self, smollm2):
+        return ModelFiles("smollm2", smollm2, "gguf")
+
+
+@pytest.fixture
+def load(smollm2):
+    """Loads SmolLM2, or another file, and closes what it loaded."""
+    models = []
+
+    def load(path=smollm2, **options):
+        defaults = {"ctx_size": 512, "threads": 1} | options
+        models.append(phiplug_llama_cpp.load(ModelFiles(str(path), path, "gguf"), LoadOptions(**defaults)))
+        return models[-1]
+
+    yield load
+    for model in models:
+        model.close()
+
+
+def ids(count, seed=0):
+    return np.random.default_rng(seed).integers(100, 40_000, count).tolist()
+
+
+def ask(model, tokens, slot=0, rows=1):
+    return model.forward([Step(slot, tokens, rows)]).logits().copy()
+
+
+def greedy(model, prompt, count):
+    row, out = ask(model, prompt)[0], []
+    for _ in range(count):
+        out.append(int(row.argmax()))
+        row = model.forward([Step(0, out[-1:])]).logits()[0]
+    return out
+
+
+# The bare loop
+
+
+def bare_greedy(path, prompt, count):
+    """llama_decode and argmax, with the functions of llama.cpp alone."""
+    api = library().api
+    model = api.llama_model_load_from_file(os.fsencode(path), api.llama_model_default_params())
+    parameters = api.llama_context_default_params()
+    parameters.n_ctx, parameters.n_threads, parameters.n_threads_batch = 512, 1, 1
+    context = api.llama_init_from_model(model, parameters)
+    width = api.llama_vocab_n_tokens(api.llama_model_get_vocab(model))
+    tokens, out = prompt, []
+    for _ in range(count):
+        array = (api.llama_token * len(tokens))(*tokens)
+        assert api.llama_decode(context, api.llama_batch_get_one(array, len(tokens))) == 0
+        out.append(int(np.ctypeslib.as_array(api.llama_get_logits_ith(context, -1), (width,)).argmax()))
+        tokens = out[-1:]
+    api.llama_free(context)
+    api.llama_model_free(model)
+    return out
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_greedy_ids_are_those_of_a_bare_loop(load, smollm2, seed):
+    prompt = ids(20 * seed, seed)
+    assert greedy(load(), prompt, 32) == bare_greedy(smollm2, prompt, 32)
+
+
+# Passes and slots
+
+
+def test_a_pass_longer_than_a_chunk_equals_its_chunks(load):
+    model, prompt = load(ctx_size=768), ids(520)
+    whole = ask(model, prompt)
+    model.rewind(0, 0)
+    model.forward([Step(0, prompt[: model.info.chunk], rows=0)])
+    assert np.array_equal(ask(model, prompt[model.info.chunk :]), whole)
+
+
+def test_a_slot_does_not_depend_on_what_others_hold(load):
+    alone, beside = load(slots=3), load(slots=3)
+    ask(beside, ids(260, 1), slot=1)  # llama.cpp attends to cells by 256
+    ask(beside, ids(30, 2), slot=2)
+    for tokens in (ids(40), [5], [6], [7]):
+        assert np.array_equal(ask(alone, tokens), ask(beside, tokens))
+
+
+def test_a_copied_prefix_gives_the_logits_of_its_source(load):
+    model, prompt = load(slots=2), ids(60)
+    ask(model, prompt)
+    assert model.info.can_copy
+    assert model.copy(0, 1, 40) == 40
+    copied = ask(model, prompt[40:], slot=1)
+    model.rewind(0, 40)
+    assert np.array_equal(ask(model, prompt[40:]), copied)
+
+
+def test_logits_are_the_memory_of_the_engine_itself(load):
+    model = load()
+    first = model.forward([Step(0, [1])]).logits()
+    second = model.forward([Step(0, [2])]).logits()
+    assert first.ctypes.data == second.ctypes.data
+    assert not first.flags.owndata
+
+
+def test_logits_of_a_pass_before_the_last_are_refused(load):
+    model = load()
+    old = model.forward([Step(0, [1])])
+    model.forward([Step(0, [2])]).logits()
+    with pytest.raises(BackendFailed, match="has moved on"):
+        old.logits()
+
+
+def test_logits_are_refused_after_close(load):
+    model = load()
+    asked = model.forward([Step(0, [1])])
+    model.close()
+    with pytest.raises(BackendFailed, match="closed"):
+        asked.logits()
+
+
+def test_a_pass_that_llama_cpp_refuses_says_why_and_changes_nothing(load):
+    model, prompt = load(slots=2), ids(20)
+    ask(model, prompt)
+    refused = model.forward([Step(0, [10**6]), Step(1, [5])])
+    for _ in range(2):
+        with pytest.raises(BackendFailed, match="invalid token"):
+            refused.logits()
+    assert (model.rewind(0, 99), model.rewind(1, 99)) == (20, 0)
+    after = ask(model, [5])
+    model.rewind(0, 0)
+    ask(model, prompt)
+    assert np.array_equal(ask(model, [5]), after)
+
+
+def test_a_full_slot_is_a_failure_and_not_a_crash(load):
+    model = load(ctx_size=256)
+    ask(model, ids(256))
+    with pytest.raises(BackendFailed, match=r"llama\.cpp failed"):
+        ask(model, [5])
+    assert model.rewind(0, 999) == 256
+
+
+# Ctrl-C
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="os.kill ends the process there")
+def test_ctrl_c_stops_a_long_prompt_and_the_model_goes_on(load, monkeypatch):
+    model, prompt = load(ctx_size=1024), ids(1000)
+    before = ask(model, prompt[:40])
+    started, codes, llama_decode = threading.Event(), [], library().api.llama_decode
+
+    def decode(*arguments):
+        started.set()
+        codes.append(llama_decode(*arguments))
+        return codes[-1]
+
+    def press():
+        started.wait()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(library().api, "llama_decode", decode)
+    presser = threading.Thread(target=press)
+    presser.start()
+    with pytest.raises(KeyboardInterrupt):
+        model.forward([Step(0, prompt[40:])]).logits()
+    presser.join()
+    assert codes == [2]  # llama.cpp's word for a pass that was broken off
+    assert model.rewind(0, 9999) == 40
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    model.rewind(0, 0)
+    assert np.array_equal(ask(model, prompt[:40]), before)
+
+
+def test_a_handler_of_the_program_is_left_alone(load):
+    model, calls = load(), []
+    own = signal.signal(signal.SIGINT, lambda *_: calls.append(1))
+    try:
+        signal.raise_signal(signal.SIGINT)
+        ask(model, ids(64))
+        assert calls == [1]
+    finally:
+        signal.signal(signal.SIGINT, own)
+
+
+def test_off_the_main_thread_a_long_pass_needs_no_signals(load):
+    model, rows = load(), []
+    worker = threading.Thread(target=lambda: rows.append(ask(model, ids(64))))
+    worker.start()
+    worker.join()
+    model.rewind(0, 0)
+    assert np.array_equal(rows[0], ask(model, ids(64)))
+
+
+# What is asked for
+
+
+def test_a_context_is_no_longer_than_was_asked_for(load):
+    assert load(ctx_size=100).info.context_length == 100
+    assert load(ctx_size=None).info.context_length == DEFAULT_CONTEXT
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ctx_size": 8193}, "ctx_size: 8193 tokens are asked for, and the model was trained for 8192"),
+        ({"slots": 10_000}, "slots: 10000 are asked for, and llama.cpp keeps 256 apart at most"),
+        ({"device": "abacus"}, "device: 'abacus': this build of llama.cpp computes on cpu"),
+        ({"gpu_layers": 3, "device": "cpu"}, "gpu_layers: 3 layers cannot go to a GPU"),
+    ],
+)
+def test_what_cannot_be_had_is_refused_with_its_name(load, options, message):
+    with pytest.raises(UnsupportedParameter) as caught:
+        load(**options)
+    assert caught.value.message.startswith(message)
+
+
+def test_a_cache_larger_than_the_machine_is_refused_before_it_is_made(load, monkeypatch):
+    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PHYS_PAGES": 10_000, "SC_PAGE_SIZE": 4096}[name])
+    with pytest.raises(OutOfMemory, match=r"would take 0\.1 GB, and the machine has 0\.0 GB"):
+        load(ctx_size=4096)
+
+
+def test_exact_scales_cost_nothing_here(load):
+    assert np.array_equal(ask(load(exact_scales=True), [1, 2, 3]), ask(load(), [1, 2, 3]))
+
+
+def test_no_gpu_layers_is_what_a_cpu_does_anyway(load):
+    assert load(gpu_layers=0).info.device == "cpu"
+
+
+def test_the_info_names_what_logits_depend_on(load):
+    info = load().info
+    assert info.quantization == "Q4_1"
+    assert (info.vocab_size, info.chunk, info.threads, info.can_copy) == (49152, 512, 1, False)
+    assert "llama-cpp-python 0.3." in info.version
+    assert {"features", "flash attention", "kv cache", "batch"} <= set(info.facts)
+    assert info.facts["flash attention"] in ("enabled", "disabled")
+
+
+# Threads
+
+
+@pytest.fixture
+def soon(monkeypatch):
+    """Two passes are enough to measure a number of threads: with more than one thread, a busy machine is slow."""
+    monkeypatch.setattr(threads, "ENOUGH", 2)
+
+
+class Memory:
+    """A memo in a dict."""
+
+    def __init__(self):
+        self.facts = {}
+
+    def recall(self, key):
+        return self.facts.get(key)
+
+    def remember(self, key, value):
+        self.facts[key] = value
+
+
+def test_the_number_of_threads_is_measured_and_remembered(load, soon):
+    memory = Memory()
+    model = load(threads=None, memo=memory)
+    first = model.info.threads
+    assert first == usable_cores()
+    greedy(model, ids(3), 2)
+    assert model.info.threads == first
+    model.close()
+    ((key, seconds),) = memory.facts.items()
+    assert "SmolLM2" in key
+    assert list(seconds) == [str(first)]
+
+
+@pytest.mark.skipif(len(candidates(usable_cores())) < 2, reason="one core leaves nothing to choose")
+def test_retune_moves_to_what_was_not_tried_and_close_keeps_both(load, soon):
+    memory = Memory()
+    model = load(threads=None, memo=memory)
+    for expected in candidates(usable_cores())[:2]:
+        model.retune()
+        assert model.info.threads == expected
+        model.rewind(0, 0)
+        greedy(model, ids(3), 2)
+    model.close()
+    assert len(next(iter(memory.facts.values()))) == 2
+
+
+@pytest.mark.skipif(len(candidates(usable_cores())) < 2, reason="one core leaves nothing to choose")
+def test_what_was_remembered_is_used_from_the_first_pass(load):
+    memory = Memory()
+    load(threads=None, memo=memory).close()
+    memory.recall = lambda _: {str(usable_cores()): 1.0, str(usable_cores() - 1): 0.1}
+    assert load(threads=None, memo=memory).info.threads == usable_cores() - 1
+
+
+def test_a_fixed_number_of_threads_stays(load, soon):
+    model = load(threads=1)
+    assert isinstance(model, Retunable)
+    greedy(model, ids(3), 2)
+    model.retune()
+    assert model.info.threads == 1
+
+
+# Files that llama.cpp cannot load
+
+
+def patched(path, folder, change):
+    """A copy of the model whose header was changed without moving a byte."""
+    data = bytearray(path.read_bytes())
+    change(data)
+    spoiled = folder / "spoiled.gguf"
+    spoiled.write_bytes(data)
+    return spoiled
+
+
+def renaming(old, new):
+    def change(data):
+        assert len(old) == len(new)
+        start = data.index(old)
+        data[start : start + len(old)] = new
+
+    return change
+
+
+def setting(key, letter, value):
+    def change(data):
+        start = data.index(struct.pack("<Q", len(key)) + key.encode()) + 8 + len(key) + 4
+        struct.pack_into("<" + letter, data, start, value)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (renaming(b"blk.3.attn_q.weight", b"blk.3.attn_x.weight"), ModelCorrupt, r"'blk\.3\.attn_q\.weight' not found"),
+        (setting("llama.block_count", "I", 31), ModelCorrupt, r"'blk\.30\.\S+' not found"),
+        (setting("llama.attention.head_count", "I", 0), ModelCorrupt, "has wrong shape"),
+        (setting("llama.rope.dimension_count", "I", 63), ModelCorrupt, "invalid n_rot: 63, expected 64"),
+        (
+            renaming(b"\x06\0\0\0\0\0\0\0smollm", b"\x06\0\0\0\0\0\0\0smollx"),
+            ModelUnsupported,
+            "unknown pre-tokenizer type: 'smollx'",
+        ),
+        (renaming(b"\x04\0\0\0\0\0\0\0gpt2", b"\x04\0\0\0\0\0\0\0gptx"), ModelUnsupported, "unknown tokenizer: 'gptx'"),
+    ],
+)
+def test_a_failed_load_gives_the_reason_of_llama_cpp(load, smollm2, tmp_path, change, error, message):
+    with pytest.raises(error, match=message) as caught:
+        load(patched(smollm2, tmp_path, change))
+    assert caught.value.message.startswith("llama.cpp cannot load spoiled.gguf: ")
+
+
+def test_an_architecture_that_llama_cpp_does_not_know_is_unsupported(load, smollm2, tmp_path):
+    unknown = patched(smollm2, tmp_path, renaming(b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0lxama"))
+    with pytest.raises(ModelUnsupported, match="unknown model architecture: 'lxama'") as caught:
+        load(unknown)
+    assert "newer llama-cpp-python" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (setting("llama.block_count", "I", 0), r"llama\.block_count is 0"),
+        (setting("llama.block_count", "I", 513), r"llama\.block_count is 513"),
+        (setting("llama.block_count", "I", 2**32 - 1), r"llama\.block_count is 4294967295"),
+        (setting("llama.attention.layer_norm_rms_epsilon", "f", -1.0), r"rms_epsilon is -1\.0"),
+        (setting("llama.attention.layer_norm_rms_epsilon", "f", float("nan")), "rms_epsilon is nan"),
+        (setting("llama.rope.freq_base", "f", float("nan")), "freq_base is nan"),
+        (renaming(b"<jupyter_text>", b"<jupyter_code>"), "tokens has '<jupyter_code>' twice"),
+    ],
+)
+def test_what_would_abort_the_process_is_refused_first(load, smollm2, tmp_path, change, message):
+    with pytest.raises(ModelCorrupt, match=message):
+        load(patched(smollm2, tmp_path, change))
+
+
+def test_a_failed_load_harms_no_other_model(load, smollm2, tmp_path):
+    model = load()
+    before = ask(model, [1, 2, 3])
+    with pytest.raises(PhiplugError):
+        load(patched(smollm2, tmp_path, setting("llama.rope.dimension_count", "I", 63)))
+    model.rewind(0, 0)
+    assert np.array_equal(ask(model, [1, 2, 3]), before)
+
+
+# The log, and the library in the process
+
+
+def test_the_log_is_quiet_unless_verbose(load, capfd):
+    load()
+    assert capfd.readouterr() == ("", "")
+    load(verbose=True)
+    assert "llama_model_loader" in capfd.readouterr().err
+    load()
+    assert capfd.readouterr() == ("", "")
+
+
+ALONGSIDE = """
+import sys
+from pathlib import Path
+import phiplug_llama_cpp
+from phiplug.spi import LoadOptions, ModelFiles, Step
+{before}
+model = phiplug_llama_cpp.load(ModelFiles("m", Path(sys.argv[1]), "gguf"), LoadOptions(ctx_size=256, threads=1))
+row = model.forward([Step(0, [1, 2, 3])]).logits()[0].copy()
+print(sorted(name for name in sys.modules if name.partition(".")[0] in ("llama_cpp", "jinja2", "diskcache")))
+import llama_cpp, llama_cpp.llama_cpp, numpy
+same = dict(n_ctx=256, n_threads=1, n_threads_batch=1, flash_attn=True)
+peer = llama_cpp.Llama(sys.argv[1], **same, logits_all=True, verbose=False)
+peer.eval([1, 2, 3])
+print(llama_cpp.llama_cpp.llama_decode.__name__, numpy.array_equal(peer.scores[2], row))
+model.rewind(0, 0)
+print(numpy.array_equal(model.forward([Step(0, [1, 2, 3])]).logits()[0], row))
+"""
+
+
+@pytest.mark.parametrize("before", ["", "import llama_cpp"])
+def test_a_users_own_import_of_llama_cpp_works_before_and_after(smollm2, before):
+    program = [sys.executable, "-c", ALONGSIDE.format(before=before), str(smollm2)]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    modules, same, again = done.stdout.splitlines()
+    if not before:
+        assert modules == "[]"  # neither the high-level package nor a trace of ours
+    assert (same, again) == ("llama_decode True", "True")
+
+
+def test_a_version_that_is_too_old_is_not_available(monkeypatch):
+    monkeypatch.setattr(phiplug_llama_cpp, "version", lambda _: "0.3.9")
+    probe = phiplug_llama_cpp.probe()
+    assert not probe.available
+    assert probe.reason == "llama-cpp-python 0.3.9 is older than 0.3.36"
+    assert "phiplug[llama-cpp]" in probe.install
+
+
+def test_a_build_is_known_by_its_libraries(tmp_path):
+    for name in ("libggml-base.so", "libggml-cpu.so", "libggml-cuda.so", "libllama.so"):
+        (tmp_path / "lib").mkdir(exist_ok=True)
+        (tmp_path / "lib" / name).touch()
+    assert phiplug_llama_cpp._devices(tmp_path) == ("cuda", "cpu")
