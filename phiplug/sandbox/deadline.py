@@ -8,9 +8,10 @@ sees to it that there is none. This file knows nothing of templates.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import ctypes
-import threading
+import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -44,6 +45,10 @@ def within(seconds: float, work: Callable[[], Result]) -> Result:
 class _Worker(Generic[Result]):
     """A thread that does one piece of work and may be told to stop.
 
+    It is a bare one of `_thread`: what `threading` does before and after the work would not be safe from the exception.
+    Nor would its locks be, which the exception may leave locked; so flags are raised here, one by each side, before it
+    looks at the other's.
+
     The exception may be sent as long as the work is not marked as over. It may thus hit the marking itself, and the
     thread would end unmarked; the next thread may get the same identifier, and the next exception. So the marking is
     repeated, in nested `finally` clauses, once more often than exceptions are sent.
@@ -53,36 +58,45 @@ class _Worker(Generic[Result]):
         self._work = work
         self._results: list[Result] = []
         self._error: BaseException = OutOfTime()
-        self._lock = threading.Lock()  # whoever holds it may send, or begin, or mark
-        self._over = threading.Event()
-        self._ident: int | None = None  # known while there is something to stop
+        self._ident: int | None = None  # known from when there is something to stop
         self._cancelled = False
-        threading.Thread(target=self._run, name="phiplug-template", daemon=True).start()
+        self._sending = False
+        self._over = False
+        self._ended = _thread.allocate_lock()  # held until the work is over
+        self._ended.acquire()
+        _thread.start_new_thread(self._run, ())
 
     def wait(self, seconds: float) -> None:
-        self._over.wait(seconds)
+        self._ended.acquire(timeout=seconds)
 
     def stop(self) -> None:
+        self._cancelled = True
         for _ in range(_SENDS):
-            self._send()
-            if self._over.wait(_PATIENCE if self._ident is not None else 0):
+            if self._over or self._ident is None:
                 return
+            self._send()
+            self.wait(_PATIENCE)
 
     def result(self) -> Result:
-        if self._over.is_set() and self._results:
+        if self._over and self._results:
             return self._results[0]
         raise self._error
 
     def _send(self) -> None:
-        with self._lock:
-            self._cancelled = True
-            if self._ident is not None and not self._over.is_set():
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._ident), ctypes.py_object(OutOfTime))
+        try:
+            self._sending = True
+            if not self._over:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(self._ident or 0), ctypes.py_object(OutOfTime)
+                )
+        finally:
+            self._sending = False
 
     def _run(self) -> None:
         with contextlib.suppress(OutOfTime):
-            self._mark_after(_SENDS)
-            for _ in range(1):  # an exception that was sent before the mark arrives at the end of this loop, if not yet
+            with contextlib.suppress(OutOfTime):
+                self._mark_after(_SENDS)
+            for _ in "1":  # what was sent before the mark and is still on its way arrives at the end of this loop
                 pass
 
     def _mark_after(self, levels: int) -> None:
@@ -92,14 +106,16 @@ class _Worker(Generic[Result]):
             else:
                 self._begin()
         finally:
-            with self._lock:
-                self._over.set()
+            self._over = True
+            while self._sending:
+                time.sleep(0.001)
+            if self._ended.locked():
+                self._ended.release()
 
     def _begin(self) -> None:
-        with self._lock:
-            if self._cancelled:
-                return
-            self._ident = threading.get_ident()
+        self._ident = _thread.get_ident()
+        if self._cancelled:
+            return
         try:
             self._results.append(self._work())
         except Exception as error:  # noqa: BLE001 - it is raised again, in the thread that waits

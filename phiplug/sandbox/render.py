@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TypeVar
 
 import jinja2
+import jinja2.debug  # which Jinja imports when a template fails; a deadline must not fall into an import
 from jinja2 import meta
 
 from phiplug.errors import TemplateFailed
