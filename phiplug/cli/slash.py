@@ -1,0 +1,186 @@
+"""A line of a chat that begins with a slash -> what it does to the session.
+
+The commands are the table at the end. A line that is to be said, and not obeyed, begins with a space.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from phiplug.cli.chat import note
+from phiplug.errors import InvalidParameter
+from phiplug.transcript import SETTINGS, AnswerOptions
+
+if TYPE_CHECKING:
+    from phiplug.cli.chat import Session
+    from phiplug.cli.terminal import Completions
+    from phiplug.llm import LLM
+
+_WORDS = {"on": True, "off": False, "none": None}
+"""What may be written for JSON's true, false and null."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slash:
+    """A command of the chat.
+
+    Attributes:
+        usage: what comes after its name.
+        summary: what it does.
+        obey: does it, given the session and the rest of the line.
+    """
+
+    usage: str
+    summary: str
+    obey: Callable[[Session, str], None]
+
+
+def obey(line: str, session: Session) -> None:
+    """Do what a line that begins with a slash asks for.
+
+    Raises:
+        PhiplugError: there is no such command, or it cannot be done; the conversation is as before.
+    """
+    name, _, rest = line[1:].partition(" ")
+    command = COMMANDS.get(name)
+    if command is None:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean /{near[0]}?" if near else "/help lists them; a message that begins with / needs a space"
+        raise InvalidParameter("command", f"there is no /{name}", hint=hint)
+    if command.usage and command.usage[0].isupper() and not rest.strip():
+        raise InvalidParameter(name, f"needs {command.usage}")
+    if rest.strip() and not command.usage:
+        raise InvalidParameter(name, f"takes nothing, and there is {rest.strip()!r}")
+    command.obey(session, rest.strip())
+
+
+def completions() -> Completions:
+    """Return what the Tab key offers."""
+    from phiplug.plugins import BACKENDS, Plugins
+
+    after: dict[str, dict[str, None]] = {
+        "set": dict.fromkeys(SETTINGS),
+        "backend": {plugin.name: None for plugin in Plugins.installed().of(BACKENDS)},
+    }
+    return {f"/{name}": after.get(name) for name in COMMANDS}
+
+
+def about(llm: LLM) -> str:
+    """Return what answers, as one line."""
+    info = llm.info
+    return f"{llm.files.reference} ({info.quantization}) · {_engine(llm)} · context of {info.context_length} tokens"
+
+
+def _help(_: Session, __: str) -> None:
+    rows = {f"/{name} {command.usage}": command.summary for name, command in COMMANDS.items()}
+    width = max(map(len, rows))
+    note("\n".join(f"{head:{width}}  {summary}" for head, summary in rows.items()))
+    note("\nEnter sends, Alt-Enter begins a new line, Tab completes. Ctrl-C stops an answer, Ctrl-D leaves.")
+
+
+def _reset(session: Session, _: str) -> None:
+    session.conversation.reset()
+    session.forget()
+    note("nothing has been said; the system message stays" if session.conversation.system else "nothing has been said")
+
+
+def _system(session: Session, text: str) -> None:
+    session.conversation.system = text or None
+    note("the system message is set" if text else "there is no system message")
+
+
+def _set(session: Session, text: str) -> None:
+    name, _, value = text.partition(" ")
+    if not value.strip():
+        settings = session.conversation.options.values()
+        note("\n".join(f"{key} {_spelt(value)}" for key, value in settings.items() if name in ("", key)))
+        return
+    session.conversation.options = session.conversation.options.changed({name: _value(value.strip())})
+    note(f"{name} is {_spelt(session.conversation.options.values()[name])}")
+
+
+def _save(session: Session, file: str) -> None:
+    session.conversation.save(Path(file).expanduser())
+    note(f"{len(session.conversation.messages)} messages are in {file}")
+
+
+def _load(session: Session, file: str) -> None:
+    transcript = session.conversation.load(Path(file).expanduser())
+    session.forget()
+    note(f"going on after {len(transcript.messages)} messages")
+
+
+def _backend(session: Session, name: str) -> None:
+    """Load the same model into another engine; the old one goes when the new one is there."""
+    conversation = session.conversation
+    old = conversation.llm
+    conversation.llm = replace(session.load, model=old.files.reference).load_on(name)
+    old.close()
+    session.forget()
+    note(about(conversation.llm))
+
+
+def _stats(session: Session, _: str) -> None:
+    from phiplug.cli.run import summary
+
+    conversation, last = session.conversation, session.last
+    info = conversation.llm.info
+    rows = [
+        ("model", f"{conversation.llm.files.reference} ({info.quantization})"),
+        ("engine", _engine(conversation.llm)),
+        ("context", f"{session.held} of {info.context_length} tokens"),
+        ("messages", str(len(conversation.messages))),
+        ("settings", _changes(conversation.options)),
+    ]
+    if last and last.usage and last.timings:
+        facts = summary(conversation.llm, last.usage, last.timings).split(" \u00b7 ")[:-1]  # the engine was named above
+        rows += [("" if at else "last answer", fact) for at, fact in enumerate(facts)]
+    note("\n".join(f"{head:12} {fact}" for head, fact in rows))
+
+
+def _exit(session: Session, _: str) -> None:
+    session.leaving = True
+
+
+def _engine(llm: LLM) -> str:
+    threads = f", {llm.info.threads} thread{'s' if llm.info.threads != 1 else ''}" if llm.info.threads else ""
+    return f"{llm.backend} on {llm.info.device}{threads}"
+
+
+def _changes(options: AnswerOptions) -> str:
+    """Name the settings that are not as they are by default."""
+    default = AnswerOptions().values()
+    changed = [f"{name} {_spelt(value)}" for name, value in options.values().items() if value != default[name]]
+    return ", ".join(changed) or "every setting as it is by default"
+
+
+def _value(text: str) -> Any:  # Any: what JSON holds
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _spelt(value: Any) -> str:  # Any: what JSON holds
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+COMMANDS = {
+    "help": Slash("", "this list", _help),
+    "reset": Slash("", "forget what was said, but for the system message", _reset),
+    "system": Slash("[TEXT]", "set the system message; without TEXT, have none", _system),
+    "set": Slash("[NAME VALUE]", "change how answers are made, as in /set temperature 0.2; alone, show all", _set),
+    "save": Slash("FILE", "write the conversation as JSON", _save),
+    "load": Slash("FILE", "go on with a conversation that was saved", _load),
+    "backend": Slash("NAME", "let another engine go on with the conversation", _backend),
+    "stats": Slash("", "what answers, how, and how fast", _stats),
+    "exit": Slash("", "leave", _exit),
+}
+"""Name -> command. A usage that begins with a capital letter must be given."""

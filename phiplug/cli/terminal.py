@@ -1,0 +1,105 @@
+"""A keyboard, or a pipe -> lines of text for `phiplug chat`.
+
+prompt_toolkit brings line editing, history and completion. It is imported only where both ends are a terminal;
+elsewhere a line is read as it comes, and nothing is printed to ask for it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from phiplug.errors import InvalidParameter
+
+if TYPE_CHECKING:
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.history import History
+    from prompt_toolkit.key_binding import KeyBindings
+
+PROMPT = "> "
+
+Completions = Mapping[str, Any]  # Any: None, or the completions of the word after it
+"""First word -> None, or what may follow it."""
+
+
+def is_interactive() -> bool:
+    """Whether a person is at both ends."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def typed_lines(completions: Completions) -> Iterator[str]:
+    """Yield what is typed, edited with prompt_toolkit, until Ctrl-D; Ctrl-C drops a line."""
+    session = _session(completions)
+    while True:
+        try:
+            yield session.prompt()
+        except EOFError:
+            return
+        except KeyboardInterrupt:
+            if not session.default_buffer.text:
+                typer.secho("Ctrl-D or /exit leaves", dim=True, err=True)
+
+
+def piped_lines() -> Iterator[str]:
+    """Yield the lines of standard input.
+
+    Raises:
+        InvalidParameter: it is not text.
+    """
+    try:
+        for line in sys.stdin:
+            yield line.rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise InvalidParameter("prompt", f"standard input is not {error.encoding}: {error.reason}") from None
+
+
+def _session(completions: Completions) -> PromptSession[str]:
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.completion import NestedCompleter
+    from prompt_toolkit.formatted_text import FormattedText
+
+    return PromptSession(
+        FormattedText([("ansigreen bold", PROMPT)]),
+        completer=NestedCompleter.from_nested_dict(dict(completions)),
+        complete_while_typing=False,
+        history=_history(),
+        key_bindings=_keys(),
+        multiline=True,
+        prompt_continuation=" " * len(PROMPT),
+    )
+
+
+def _keys() -> KeyBindings:
+    """Enter sends, and Alt-Enter begins a new line: so what is pasted may have several."""
+    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+
+    keys = KeyBindings()
+
+    @keys.add("enter")
+    def send(event: KeyPressEvent) -> None:
+        event.current_buffer.validate_and_handle()
+
+    @keys.add("escape", "enter")
+    def new_line(event: KeyPressEvent) -> None:
+        event.current_buffer.insert_text("\n")
+
+    return keys
+
+
+def _history() -> History:
+    """Return what was typed in earlier chats, in a file for this user's eyes; without one, in memory."""
+    import platformdirs
+    from prompt_toolkit.history import FileHistory, InMemoryHistory
+
+    path: Path = platformdirs.user_state_path("phiplug") / "chat_history"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError:
+        return InMemoryHistory()
+    return FileHistory(path)
