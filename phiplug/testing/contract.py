@@ -24,10 +24,14 @@ class BackendContract(InterleavingPromises, CachePromises, PassPromises, PluginP
         plugin: the import name of the plugin, where `backend` is a `Backend`.
         engines: modules that importing the plugin must not import, and that are hidden from its probe in one test.
         options: how to load; `slots`, `threads` and `ctx_size` are left out where the backend refuses them.
-        chunking_tolerance: how far logits may differ with how a prompt is split, as `promises.difference` counts:
-            relative to the range of the row. At most TOLERANCE_CAP; 0 declares bit-equality.
+        chunking_tolerance: how far logits may differ with how a prompt of `prompt_tokens` is split, as
+            `promises.difference` counts: relative to the range of the row. At most TOLERANCE_CAP; 0 declares
+            bit-equality.
         batching_tolerance: how far they may differ with what is computed in the other slots; likewise.
-        prompt_tokens: the length of a prompt.
+        long_prompt_tolerance: how far the last row of `long_prompt_tokens` may differ with the size of the chunks;
+            likewise. It is apart, because engines turn to other kernels for passes of many tokens.
+        prompt_tokens: the length of most prompts.
+        long_prompt_tokens: the length of a long one.
         requests: how many are made to look for leaks, after a quarter as many that are not counted.
         leak_bytes_per_request: what the process may grow by for each.
         interleavings: how many orders of calls are tried.

@@ -115,6 +115,16 @@ class PassPromises(Subject):
         record_property("measured", _against(apart, self.chunking_tolerance))
 
     @promise
+    def test_a_long_prompt_agrees_with_itself_in_other_chunks(self, loaded: Model, record_property: Record) -> None:
+        """A long prompt gives the same last logits in chunks of other sizes, within long_prompt_tolerance."""
+        tokens = some_tokens(loaded, min(self.long_prompt_tokens, loaded.info.context_length))
+        whole = _prefilled(loaded, tokens, loaded.info.chunk)
+        loaded.rewind(0, 0)
+        pieces = _prefilled(loaded, tokens, 7)
+        apart = expect_close(pieces, whole, self.long_prompt_tolerance, "other chunks give other rows")
+        record_property("measured", _against(apart, self.long_prompt_tolerance))
+
+    @promise
     def test_logits_depend_on_the_whole_prefix(self, loaded: Model) -> None:
         """Logits depend on every token that the slot holds, and on their order."""
         tokens = self._prompt(loaded)
@@ -161,8 +171,8 @@ class PassPromises(Subject):
 
     @promise
     def test_the_declared_tolerances_are_under_the_cap(self) -> None:
-        """A declared tolerance is at most a twentieth of a row's range."""
-        for name in ("chunking_tolerance", "batching_tolerance"):
+        """A declared tolerance is at most a tenth of a row's range."""
+        for name in ("chunking_tolerance", "batching_tolerance", "long_prompt_tolerance"):
             declared = getattr(self, name)
             expect(0 <= declared <= TOLERANCE_CAP, f"{name} is {declared}")
 
@@ -173,6 +183,12 @@ class PassPromises(Subject):
         """The same prompt in three uneven pieces."""
         prompt = self._prompt(model)
         return [prompt[: len(prompt) // 2], prompt[len(prompt) // 2 : -3], prompt[-3:]]
+
+
+def _prefilled(model: Model, tokens: Sequence[int], chunk: int) -> Logits:
+    """Append `tokens` in pieces of `chunk` and return the last row."""
+    pieces = [tokens[start : start + chunk] for start in range(0, len(tokens), chunk)]
+    return [ask(model, piece, rows=int(piece is pieces[-1])) for piece in pieces][-1]
 
 
 def _against(measured: float, declared: float) -> str:

@@ -21,8 +21,9 @@ from phiplug.spi import Backend, LoadOptions, Model, ModelFiles, Step
 if TYPE_CHECKING:
     from phiplug.spi import Logits
 
-TOLERANCE_CAP = 0.05
-"""No backend may declare more: it is a tenth of what two unrelated rows are apart."""
+TOLERANCE_CAP = 0.1
+"""No backend may declare more. On SmolLM2, unrelated rows were 0.35 to 0.86 of their range apart, as measured; rows
+after prompts of 24 tokens that differ in one, 0.03 to 0.42."""
 
 
 class Subject:
@@ -37,7 +38,9 @@ class Subject:
     options: ClassVar[LoadOptions] = LoadOptions(ctx_size=256, slots=3, threads=1)
     chunking_tolerance: ClassVar[float] = 0.02
     batching_tolerance: ClassVar[float] = 0.02
+    long_prompt_tolerance: ClassVar[float] = 0.1
     prompt_tokens: ClassVar[int] = 24
+    long_prompt_tokens: ClassVar[int] = 80
     requests: ClassVar[int] = 1000
     leak_bytes_per_request: ClassVar[int] = 2048
     interleavings: ClassVar[int] = 20

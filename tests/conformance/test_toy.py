@@ -8,5 +8,6 @@ class TestToy(BackendContract):
     model = "toy"
     chunking_tolerance = 0.0
     batching_tolerance = 0.0
+    long_prompt_tolerance = 0.0
     interleavings = 40
     interleaving_steps = 30

@@ -142,10 +142,14 @@ class DependsOnTheChunk(ToyModel):
 
 @pytest.mark.parametrize(
     ("test", "how"),
-    [("test_split_and_whole_prefill_agree", "split and whole"), ("test_decoding_and_prefilling_agree", "one by one")],
+    [
+        ("test_split_and_whole_prefill_agree", "split and whole"),
+        ("test_decoding_and_prefilling_agree", "one by one"),
+        ("test_a_long_prompt_agrees_with_itself_in_other_chunks", "other chunks"),
+    ],
 )
 def test_chunks_that_change_logits_beyond_the_tolerance_are_caught(test, how):
-    detail = complaint(test, broken(DependsOnTheChunk), chunking_tolerance=0.01)
+    detail = complaint(test, broken(DependsOnTheChunk), chunking_tolerance=0.01, long_prompt_tolerance=0.01)
     assert how in detail
     assert "0.01 is declared" in detail
 
