@@ -19,7 +19,7 @@ from phiplug.gguf import Header, TensorInfo, read_header
 from phiplug_mlx import hyperparameters
 from phiplug_mlx.architectures import ARCHITECTURES, OUTSIDE, ROPE_FACTORS, Architecture
 from phiplug_mlx.classes import mlx_lm_module
-from phiplug_mlx.devices import Precision, dtype_name, precision_for
+from phiplug_mlx.devices import Precision, check_memory, dtype_name, precision_for
 from phiplug_mlx.gemma import give_windows
 from phiplug_mlx.rotary import rotary
 from phiplug_mlx.tensors import GROUP, Packed, convert, is_packed
@@ -45,6 +45,7 @@ def load_gguf(path: Path, device: str, options: LoadOptions) -> Loaded:
         ModelNotFound, ModelCorrupt, ModelUnsupported: as `phiplug.gguf.read_header` raises them, and where tensors are
             missing, left over, of the wrong shape, or of a type or architecture that this backend does not know.
         UnsupportedParameter: more context than the model was trained for.
+        OutOfMemory: the weights would not fit this machine.
     """
     header = read_header(path)
     architecture = ARCHITECTURES.get(header.architecture)
@@ -58,9 +59,11 @@ def load_gguf(path: Path, device: str, options: LoadOptions) -> Loaded:
     module = _build(header, architecture, config)
     _give_rotations(module, header, config, context)
     places = _places(header, architecture, shapes_of(module))
-    importer = _Importer(architecture, config, _precision(header, device, exact_scales=options.exact_scales))
+    precision = _precision(header, device, exact_scales=options.exact_scales)
+    check_memory(path.name, sum(_held_bytes(info, precision) for _, info in places.values()))
+    importer = _Importer(architecture, config, precision)
     census = importer.put(places, module)
-    facts = {"weights": str(census), "compute": dtype_name(importer.precision.compute)}
+    facts = {"weights": str(census), "compute": dtype_name(precision.compute)}
     return Loaded(module, config["vocab_size"], context, census.most, facts)
 
 
@@ -138,6 +141,13 @@ def _precision(header: Header, device: str, *, exact_scales: bool) -> Precision:
         packed=any(is_packed(kind) for kind in matrices),
         exact_scales=exact_scales,
     )
+
+
+def _held_bytes(info: TensorInfo, precision: Precision) -> float:
+    """How many bytes a tensor takes once it is converted."""
+    if is_packed(info.type):
+        return info.nbytes + info.elements / GROUP * 2 * int(precision.scales.size)
+    return info.elements * int(precision.compute.size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,11 +40,14 @@ class MLXModel:
         loaded: the module and what is known of it.
         info: what the model says of itself.
         device: what `mx.stream` takes.
+
+    Attributes:
+        module: mlx-lm's model, for who wants to run mlx-lm's own loop on the same weights; None once closed.
     """
 
     def __init__(self, loaded: Loaded, info: ModelInfo, device: Any) -> None:  # Any: an mx.Device
         self.info = info
-        self._module = loaded.module
+        self.module = loaded.module
         self._tail = _keep_last_rows(loaded.module)
         self._device = device
         self._slots = Slots(lambda: make_caches(loaded.module), info.slots)
@@ -87,13 +90,13 @@ class MLXModel:
     def close(self) -> None:
         """Drop the weights and the caches, and a pass that is under way."""
         self._pending = None
-        self._module, self._tail = None, None
+        self.module, self._tail = None, None
         self._slots = Slots(list, 0)
         mx.clear_cache()
 
     def wait(self, asked: MLXPass, rows: Any, arrays: list[Any]) -> None:  # Any: mx.array
         """Wait until a pass is computed; called by the pass, once."""
-        if self._module is None:
+        if self.module is None:
             raise BackendFailed("the model was closed before this pass was read")
         if self._pending is asked:
             self._pending = None
@@ -106,26 +109,30 @@ class MLXModel:
 
     def _start(self, steps: Sequence[Step]) -> tuple[Any, list[Any]]:  # Any: mx.array
         """Build the graph of a pass; return its rows in the order of the steps, and the arrays of its caches."""
-        rows: list[Any] = [None] * len(steps)  # Any: mx.array
+        groups = _groups(steps)
+        rows: dict[int, Any] = {}  # Any: mx.array
         arrays: list[Any] = []
-        for group in _groups(steps):
+        for group in groups:
             slots = tuple(steps[index].slot for index in group)
             caches = self._slots.together(slots) if len(slots) > 1 else self._slots.alone(slots[0])
             logits = self._call([steps[index].tokens for index in group], caches, steps[group[0]].rows)
             arrays += arrays_of(caches)
-            for index, row in zip(group, logits, strict=True):
-                rows[index] = row
-                self._slots.lengths[steps[index].slot] += len(steps[index].tokens)
-            if len(group) == len(steps) and group == sorted(group):
-                return logits.reshape(-1, self.info.vocab_size), arrays
-        return mx.concatenate(rows), arrays
+            if groups == [list(range(len(steps)))]:  # as nearly always: nothing to gather
+                rows = {0: logits.reshape(-1, self.info.vocab_size)}
+            else:
+                rows |= zip(group, logits, strict=True)
+            for slot, index in zip(slots, group, strict=True):
+                self._slots.lengths[slot] += len(steps[index].tokens)
+        return (rows[0] if len(rows) == 1 else mx.concatenate([rows[index] for index in sorted(rows)])), arrays
 
     def _call(self, tokens: Sequence[Sequence[int]], caches: Caches, rows: int) -> Any:  # Any: mx.array
         """Add the graph of one call of the module; float32, shape (sequences, rows, vocab_size)."""
         if self._tail is not None:
             self._tail.rows = max(rows, 1)
-        logits = self._module(mx.array([list(ids) for ids in tokens]), cache=caches)
-        return mx.contiguous(logits[:, logits.shape[1] - rows :].astype(mx.float32))
+        logits = self.module(mx.array([list(ids) for ids in tokens]), cache=caches)
+        if not rows:  # MLX would compute what an empty slice is taken from
+            return mx.zeros((len(tokens), 0, self.info.vocab_size))
+        return mx.contiguous(logits[:, -rows:].astype(mx.float32))
 
     @contextmanager
     def _guard(self, slots: Sequence[int]) -> Iterator[None]:
@@ -215,7 +222,7 @@ def load(files: ModelFiles, options: LoadOptions) -> MLXModel:
         version=version("mlx"),
         chunk=CHUNKS[device],
         can_copy=True,
-        facts=loaded.facts,
+        facts={**loaded.facts, "mlx-lm": version("mlx-lm")},
     )
     return MLXModel(loaded, info, mlx_device(device))
 

@@ -81,7 +81,7 @@ def test_eight_decode_steps_call_the_module_once(eight: Model, monkeypatch: pyte
     for slot in range(8):
         eight.forward([Step(slot, ids(5 + 4 * slot, slot), rows=0)])  # of all lengths around the window
     calls = []
-    kind = type(eight._module)
+    kind = type(eight.module)
     whole = kind.__call__
     monkeypatch.setattr(kind, "__call__", lambda self, x, **given: calls.append(x.shape) or whole(self, x, **given))
     for token in range(6):
@@ -174,7 +174,7 @@ def test_a_pass_that_fails_empties_its_slots_and_no_other(eight: Model, monkeypa
         raise RuntimeError("the kernel went away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(eight._module), "__call__", fail)
+        patch.setattr(type(eight.module), "__call__", fail)
         with pytest.raises(BackendFailed, match="the kernel went away"):
             eight.forward([Step(0, [1]), Step(1, [1])])
     assert [eight.rewind(slot, 100) for slot in range(3)] == [0, 0, 4]

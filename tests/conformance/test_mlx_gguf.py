@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from tiny_architectures import CONTEXT, TINY, VOCAB, blocks, write
 
-from phiplug.errors import ModelCorrupt, ModelError, ModelNotFound, ModelUnsupported, PhiplugError
+from phiplug.errors import ModelCorrupt, ModelError, ModelNotFound, ModelUnsupported, OutOfMemory, PhiplugError
 from phiplug.quantization import BLOCK_OF
 from phiplug.spi import LoadOptions, Model, ModelFiles, Step
 
@@ -262,3 +262,12 @@ def test_flipped_bytes_in_the_header_load_or_are_errors(tmp_path: Path) -> None:
         path.write_bytes(broken)
         with contextlib.suppress(PhiplugError):  # anything else fails the test, and a crash ends the run
             load(path).close()
+
+
+def test_weights_beyond_the_machine_are_refused_before_they_fill_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "model.gguf", TINY["llama"])
+    monkeypatch.setattr("phiplug_mlx.devices.os.sysconf", lambda name: 512)  # pages of 512 bytes, and 512 of them
+    with pytest.raises(OutOfMemory, match=r"would take 0\.0 GB"):
+        load(path)
