@@ -12,6 +12,7 @@ from phiplug.types import SamplingParams
 
 MASK = 2**64 - 1
 G = 0x9E3779B97F4A7C15
+LARGEST = (2 - 2**-23) * 2.0**127  # of float32
 
 
 class NotFinite(Exception):
@@ -72,7 +73,8 @@ def draw(params: SamplingParams, logits, prompt=(), sampled=()) -> Drawn:
     top = max(x)
     if params.temperature < 1e-6:  # 5
         return Drawn(x.index(top), {x.index(top): 1.0}, math.inf)
-    t = [f32(quotient(f32(logit - top), f32(params.temperature))) for logit in x]
+    temperature = min(f32(params.temperature), LARGEST)
+    t = [f32(f32(logit - top) / temperature) for logit in x]
     order = sorted(range(len(t)), key=lambda token: (-t[token], token))
     if params.top_k:  # 6
         order = order[: params.top_k]

@@ -1,0 +1,70 @@
+"""The noise is the published hash, bit for bit, and the race is won as the exact comparison says."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference_sampler as reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phiplug.sampling.noise import COIN, noise, race
+
+VECTORS = json.loads((Path(__file__).parents[1] / "data" / "draw_vectors.json").read_text())["u"]
+SEEDS = st.integers(0, 2**64 - 1)
+
+
+def test_the_published_noise_is_bit_exact():
+    for seed, position, token, u in VECTORS:
+        assert noise(int(seed), position, np.array([token])).tolist() == [float.fromhex(u)]
+
+
+@given(SEEDS, st.integers(0, 2**40), st.integers(0, COIN))
+def test_noise_is_the_reference_and_never_0_or_1(seed, position, token):
+    u = float(noise(seed, position, np.array([token]))[0])
+    assert u == reference.u(seed, position, token)
+    assert 0 < u < 1
+
+
+def test_neither_seeds_nor_positions_nor_ids_share_noise():
+    ids = np.arange(100)
+    drawn = np.concatenate([noise(seed, position, ids) for seed in range(10) for position in range(10)])
+    assert len(np.unique(drawn)) == 10_000
+
+
+@given(
+    SEEDS,
+    st.integers(0, 10_000),
+    st.sampled_from([1, 2, 511, 513, 3000, 20_000]),
+    st.sampled_from([0.0, 0.5, 4.0, 40.0]),
+)
+@settings(deadline=None, max_examples=60)
+def test_the_race_is_won_by_the_smallest_z(seed, position, size, spread):
+    t = np.random.default_rng(seed).normal(0, spread, size).astype(np.float32)
+    t -= t.max()
+    ids = np.arange(size) * 3 + 1
+    z = -np.log(noise(seed, position, ids)) / np.exp(t.astype(np.float64))
+    assert race(seed, position, ids, t) == ids[z.argmin()]
+
+
+@pytest.mark.parametrize("size", [3, 4000])
+def test_an_id_without_weight_never_wins(size):
+    t = np.full(size, -np.inf, np.float32)
+    t[2] = 0.0
+    with np.errstate(divide="ignore"):
+        assert {race(seed, 0, np.arange(size), t) for seed in range(50)} == {2}
+
+
+def test_a_weight_that_float32_cannot_hold_still_runs():
+    t = np.array([0.0] + [-700.0] * 999, np.float32)  # exp(-700) is 1e-304
+    assert {race(seed, 5, np.arange(1000), t) for seed in range(50)} == {0}
+
+
+def test_a_draw_from_two_ids_is_as_often_each_as_its_weight_says():
+    t = np.array([0.0, -math.log(3)], np.float32)
+    wins = sum(race(11, position, np.arange(2), t) == 0 for position in range(4000))
+    assert abs(wins - 3000) < 110  # four standard deviations
