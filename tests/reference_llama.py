@@ -15,6 +15,7 @@ import numpy as np
 
 F32 = 0  # GGML_TYPE_F32
 FLASH_OFF = 0  # LLAMA_FLASH_ATTN_TYPE_DISABLED
+_QUIET = api.llama_log_callback(lambda level, text, data: None)  # kept for as long as the library may call it
 
 
 class ReferenceLlama:
@@ -22,8 +23,7 @@ class ReferenceLlama:
 
     def __init__(self, path: Path, context: int) -> None:
         api.llama_backend_init()
-        self._quiet = api.llama_log_callback(lambda level, text, data: None)
-        api.llama_log_set(self._quiet, ctypes.c_void_p(0))
+        api.llama_log_set(_QUIET, ctypes.c_void_p(0))
         self._weights = api.llama_model_load_from_file(str(path).encode(), api.llama_model_default_params())
         assert self._weights, f"llama.cpp cannot load {path}"
         parameters = api.llama_context_default_params()

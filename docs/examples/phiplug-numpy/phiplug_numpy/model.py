@@ -1,0 +1,141 @@
+"""A GGUF and token ids -> logits, by the contract of `phiplug.spi`.
+
+A pass is computed when it is read, or before the model is touched again; each step on its own, so that a slot gives the
+same bits alone and beside others. What is computed is written in `transformer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from phiplug.errors import BackendFailed, OutOfMemory, UnsupportedParameter
+from phiplug.gguf import read_header
+from phiplug.spi import LoadOptions, ModelFiles, ModelInfo, Step
+from phiplug_numpy.weights import read_transformer, vocabulary, whole
+
+if TYPE_CHECKING:
+    from phiplug.gguf import Header
+    from phiplug.spi import Logits
+    from phiplug_numpy.transformer import Transformer
+
+CHUNK = 128  # tokens of a prompt at a time: enough to multiply matrices, and the attention scores stay small
+DEFAULT_CONTEXT = 4096  # tokens of a slot, where the model was trained for as many; the llama.cpp backend's choice, too
+
+
+class NumpyModel:
+    """A `phiplug.spi.Model` with one cache for each slot."""
+
+    def __init__(self, transformer: Transformer, info: ModelInfo) -> None:
+        self.info = info
+        self._transformer: Transformer | None = transformer
+        self._caches = [transformer.new_cache() for _ in range(info.slots)]
+        self._pending: NumpyPass | None = None
+
+    def forward(self, steps: Sequence[Step]) -> NumpyPass:
+        """Note what is asked; it is done when the pass is read, or before the model is touched again."""
+        self._settle()
+        self._pending = NumpyPass(self, steps)
+        return self._pending
+
+    def rewind(self, slot: int, length: int) -> int:
+        """Keep at most the first `length` tokens of `slot`; return how many were kept."""
+        self._settle()
+        cache = self._caches[slot]
+        cache.length = min(cache.length, length)
+        return cache.length
+
+    def copy(self, source: int, target: int, length: int) -> int:
+        """Make `target` hold the first `length` tokens of `source`; return how many it holds."""
+        self._settle()
+        kept = min(length, self._caches[source].length)
+        if source != target:
+            self._caches[target].copy_from(self._caches[source], kept)
+        return self.rewind(target, kept)
+
+    def close(self) -> None:
+        """Let go of the weights, the caches and the pending pass."""
+        self._pending, self._transformer, self._caches = None, None, []
+
+    def run(self, asked: NumpyPass) -> Logits:
+        """Compute the steps, one after the other; called by the pass, once."""
+        if asked is not self._pending or self._transformer is None:
+            raise BackendFailed("this pass failed before, or the model was closed before it was read")
+        self._pending = None
+        try:
+            # Weights that overflow give inf or NaN, and the core says so; NumPy's warnings would say it worse.
+            with np.errstate(all="ignore"):
+                rows = [self._transformer.forward(s.tokens, self._caches[s.slot], s.rows) for s in asked.steps]
+                logits = np.concatenate(rows)
+        except MemoryError as error:
+            raise OutOfMemory(f"numpy: {error}", hint="lower --ctx-size, or use a smaller model") from None
+        logits.flags.writeable = False
+        return logits
+
+    def _settle(self) -> None:
+        if self._pending is not None:
+            self._pending.logits()
+
+
+class NumpyPass:
+    """A `phiplug.spi.Pass` that begins when it is read."""
+
+    def __init__(self, model: NumpyModel, steps: Sequence[Step]) -> None:
+        self.steps = steps
+        self._model = model
+        self._logits: Logits | None = None
+
+    def logits(self) -> Logits:
+        """Compute the rows at the first call and return them at every one."""
+        if self._logits is None:
+            self._logits = self._model.run(self)
+        return self._logits
+
+
+def load(files: ModelFiles, options: LoadOptions) -> NumpyModel:
+    """Read a GGUF and unpack its weights, which takes 4 bytes for each of them.
+
+    Raises:
+        ModelNotFound, ModelCorrupt, ModelUnsupported: the file is missing, damaged, or of a kind that is not read here.
+        UnsupportedParameter: an option asks for what NumPy cannot do.
+        OutOfMemory: the weights do not fit.
+    """
+    _refuse_what_numpy_cannot(options)
+    header = read_header(files.path)
+    context = _context(header, options)
+    try:
+        transformer = read_transformer(header, context)
+    except MemoryError as error:
+        raise OutOfMemory(f"numpy: {error}", hint="use a smaller model") from None
+    info = ModelInfo(
+        vocab_size=vocabulary(header),
+        context_length=context,
+        slots=options.slots,
+        device="cpu",
+        quantization=f"F32, from {header.quantization}",
+        version=np.__version__,
+        chunk=CHUNK,
+        can_copy=True,
+    )
+    return NumpyModel(transformer, info)
+
+
+def _context(header: Header, options: LoadOptions) -> int:
+    trained = whole(header, "context_length")
+    if options.ctx_size is not None and options.ctx_size > trained:
+        raise UnsupportedParameter(
+            "ctx_size", f"{options.ctx_size} is more than the {trained} that the model was trained for"
+        )
+    return options.ctx_size or min(trained, DEFAULT_CONTEXT)
+
+
+def _refuse_what_numpy_cannot(options: LoadOptions) -> None:
+    if options.device not in (None, "cpu"):
+        raise UnsupportedParameter("device", f"numpy computes on the cpu, not on {options.device!r}")
+    if options.gpu_layers not in (None, 0):
+        raise UnsupportedParameter("gpu_layers", "numpy computes on the cpu alone", hint="leave it out")
+    if options.threads is not None:
+        hint = "leave it out, and set OPENBLAS_NUM_THREADS or OMP_NUM_THREADS"
+        raise UnsupportedParameter("threads", "the library that multiplies NumPy's matrices decides", hint=hint)

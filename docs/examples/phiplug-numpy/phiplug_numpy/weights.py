@@ -1,0 +1,223 @@
+"""A GGUF -> a `Transformer`: where the two families keep their parts.
+
+Phi-3 stores query, key and value as one matrix, and gate and up as another. Files of the Llama family have the rows of
+query and key in another order, in which llama.cpp rotates neighbours against each other; here they get back the order
+of the papers and of Hugging Face. The file is not trusted: numbers and shapes are checked before they are used.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from phiplug.errors import ModelCorrupt, ModelUnsupported
+from phiplug.gguf import Header
+from phiplug_numpy.blocks import dequantize
+from phiplug_numpy.transformer import Layer, Rotation, Transformer
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats: TypeAlias = NDArray[np.float32]
+
+FAMILIES = ("llama", "phi3")
+LARGEST = 2**24  # of a dimension
+OTHERS = "use -b llama-cpp"
+
+
+def read_transformer(header: Header, context: int) -> Transformer:
+    """Read all weights.
+
+    Args:
+        header: of the GGUF.
+        context: how many tokens a slot holds; decides between Phi-3's two sets of rotary factors.
+
+    Raises:
+        ModelUnsupported: of that architecture, with a tensor of that type, or with more than `Transformer` computes.
+        ModelCorrupt: a tensor is missing or of the wrong shape, or a number is out of range.
+    """
+    if header.architecture not in FAMILIES:
+        known = " and ".join(FAMILIES)
+        raise ModelUnsupported(
+            f"{header.path.name} is a {header.architecture!r} model; the numpy backend reads {known}", hint=OTHERS
+        )
+    sizes, tensors = _sizes(header), _Tensors(header)
+    embedding = tensors.take("token_embd", vocabulary(header), sizes.embedding)
+    model = Transformer(
+        embedding=embedding,
+        layers=[_layer(tensors, sizes, number) for number in range(whole(header, "block_count"))],
+        norm=tensors.take("output_norm", sizes.embedding),
+        output=tensors.take("output", *embedding.shape) if "output" in tensors else embedding,
+        heads=sizes.heads,
+        groups=sizes.groups,
+        epsilon=_real(header, "attention.layer_norm_rms_epsilon"),
+        rotation=_rotation(header, tensors, sizes, context),
+    )
+    tensors.expect_none_left()
+    return model
+
+
+def vocabulary(header: Header) -> int:
+    """Return V, which the embeddings tell; raises ModelCorrupt where there are none."""
+    info = header.tensors.get("token_embd.weight")
+    if info is None or len(info.shape) != 2:
+        raise ModelCorrupt(f"{header.path.name} lacks token_embd.weight, or it is no matrix", hint="download it again")
+    return info.shape[0]
+
+
+def whole(header: Header, key: str, default: int | None = None) -> int:
+    """Return a positive whole number of the architecture.
+
+    Raises:
+        ModelCorrupt: it is missing, or no such number.
+        ModelUnsupported: it is a list with one for each layer.
+    """
+    value = header.hyperparameter(key)
+    if isinstance(value, tuple):
+        raise ModelUnsupported(f"{header.path.name} has a {key} for each layer", hint=OTHERS)
+    value = default if value is None else value
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST:
+        raise ModelCorrupt(f"{header.path.name} is damaged: {header.architecture}.{key} is {value!r}")
+    return value
+
+
+def _real(header: Header, key: str, default: float | None = None) -> float:
+    value = header.hyperparameter(key)
+    value = default if value is None else value
+    if not isinstance(value, int | float) or isinstance(value, bool) or not (math.isfinite(value) and value > 0):
+        raise ModelCorrupt(f"{header.path.name} is damaged: {header.architecture}.{key} is {value!r}")
+    return float(value)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    """E, F, H, G and D of `transformer`; how many numbers of a head are rotated, and whether neighbours are pairs."""
+
+    embedding: int
+    feed_forward: int
+    heads: int
+    groups: int
+    head: int
+    rotated: int
+    interleaved: bool
+
+
+def _sizes(header: Header) -> _Sizes:
+    if header.hyperparameter("expert_count"):
+        raise ModelUnsupported(f"{header.path.name} is a mixture of experts", hint=OTHERS)
+    embedding, heads = whole(header, "embedding_length"), whole(header, "attention.head_count")
+    groups = whole(header, "attention.head_count_kv", heads)
+    head = whole(header, "attention.key_length", max(embedding // heads, 1))
+    rotated = whole(header, "rope.dimension_count", head)
+    if heads % groups or rotated % 2 or rotated > head:
+        numbers = f"{heads} heads of {head} numbers in {groups} groups, {rotated} of the numbers rotated"
+        raise ModelCorrupt(f"{header.path.name} is damaged: {numbers}")
+    feed_forward = whole(header, "feed_forward_length")
+    return _Sizes(embedding, feed_forward, heads, groups, head, rotated, header.architecture == "llama")
+
+
+class _Tensors:
+    """The tensors of a file, each taken once."""
+
+    def __init__(self, header: Header) -> None:
+        self._file = header.path.name
+        self._left = dict(header.tensors)
+
+    def __contains__(self, stem: str) -> bool:
+        return f"{stem}.weight" in self._left
+
+    def take(self, stem: str, *shape: int) -> Floats:
+        """Read the tensor `stem`.weight; raises ModelCorrupt where it is missing or of another shape."""
+        info = self._left.pop(f"{stem}.weight", None)
+        if info is None:
+            raise ModelCorrupt(f"{self._file} lacks {stem}.weight", hint="download it again")
+        if info.shape != shape:
+            raise ModelCorrupt(f"{self._file} is damaged: {info.name} is {info.shape}, and its numbers ask for {shape}")
+        return dequantize(info)
+
+    def expect_none_left(self) -> None:
+        """Raise ModelUnsupported where the file has what this model does not compute, such as biases."""
+        if self._left:
+            name, more = next(iter(self._left)), len(self._left) - 1
+            others = f" and {more} more tensors" if more else ""
+            raise ModelUnsupported(
+                f"{self._file} has {name}{others}, which the numpy backend does not use", hint=OTHERS
+            )
+
+
+def _layer(tensors: _Tensors, sizes: _Sizes, number: int) -> Layer:
+    block, width = f"blk.{number}", sizes.embedding
+    query, key, value = _query_key_value(tensors, sizes, block)
+    gate, up = _gate_up(tensors, sizes, block)
+    return Layer(
+        attention_norm=tensors.take(f"{block}.attn_norm", width),
+        query=_halves(query, sizes) if sizes.interleaved else query,
+        key=_halves(key, sizes) if sizes.interleaved else key,
+        value=value,
+        output=tensors.take(f"{block}.attn_output", width, sizes.heads * sizes.head),
+        feed_forward_norm=tensors.take(f"{block}.ffn_norm", width),
+        gate=gate,
+        up=up,
+        down=tensors.take(f"{block}.ffn_down", width, sizes.feed_forward),
+    )
+
+
+def _query_key_value(tensors: _Tensors, sizes: _Sizes, block: str) -> list[Floats]:
+    queries, keys, width = sizes.heads * sizes.head, sizes.groups * sizes.head, sizes.embedding
+    if f"{block}.attn_qkv" in tensors:
+        fused = tensors.take(f"{block}.attn_qkv", queries + 2 * keys, width)
+        return np.split(fused, [queries, queries + keys])
+    rows = {"q": queries, "k": keys, "v": keys}
+    return [tensors.take(f"{block}.attn_{part}", count, width) for part, count in rows.items()]
+
+
+def _gate_up(tensors: _Tensors, sizes: _Sizes, block: str) -> list[Floats]:
+    rows, width = sizes.feed_forward, sizes.embedding
+    if f"{block}.ffn_gate" in tensors:
+        return [tensors.take(f"{block}.ffn_{part}", rows, width) for part in ("gate", "up")]
+    return np.split(tensors.take(f"{block}.ffn_up", 2 * rows, width), 2)
+
+
+def _halves(matrix: Floats, sizes: _Sizes) -> Floats:
+    """Bring the rotated rows of each head from the order 0 h 1 h+1 ... back to 0 1 ... h h+1 ..."""
+    heads = matrix.reshape(-1, sizes.head, sizes.embedding)
+    turned = heads[:, : sizes.rotated]
+    even, odd = turned[:, ::2], turned[:, 1::2]
+    return np.concatenate([even, odd, heads[:, sizes.rotated :]], axis=1).reshape(matrix.shape)
+
+
+def _rotation(header: Header, tensors: _Tensors, sizes: _Sizes, context: int) -> Rotation:
+    """Read how positions are rotated, as llama.cpp understands the same metadata.
+
+    Raises:
+        ModelUnsupported: by a rule that is not known here, such as YaRN.
+        ModelCorrupt: by numbers that are none.
+    """
+    kind = header.hyperparameter("rope.scaling.type") or "linear"  # what llama.cpp takes where a file says nothing
+    if kind not in ("none", "linear", "longrope"):
+        raise ModelUnsupported(f"{header.path.name} rotates positions by {kind!r}", hint=OTHERS)
+    slower = 1.0 if kind == "none" else _real(header, "rope.scaling.factor", 1.0)
+    pairs = np.arange(0, sizes.rotated, 2) / sizes.rotated
+    periods = _factors(header, tensors, sizes, context) * _real(header, "rope.freq_base", 10_000.0) ** pairs
+    return Rotation(1 / (slower * periods), _real(header, "rope.scaling.attn_factor", 1.0))
+
+
+def _factors(header: Header, tensors: _Tensors, sizes: _Sizes, context: int) -> NDArray[np.float64]:
+    """How much slower than usual each pair turns: Llama 3 has such a list, Phi-3 one for short contexts, one for long.
+
+    Which of the two is decided once, by the room of a slot, as llama.cpp does; Hugging Face goes by what is in it.
+    """
+    if "rope_freqs" in tensors:
+        factors = tensors.take("rope_freqs", sizes.rotated // 2)
+    elif "rope_factors_short" in tensors or "rope_factors_long" in tensors:
+        short, long = (tensors.take(f"rope_factors_{name}", sizes.rotated // 2) for name in ("short", "long"))
+        original = whole(header, "rope.scaling.original_context_length", whole(header, "context_length"))
+        factors = short if context <= original else long
+    else:
+        return np.ones(sizes.rotated // 2)
+    if not (np.isfinite(factors).all() and (factors > 0).all()):
+        raise ModelCorrupt(f"{header.path.name} is damaged: a rotary factor is not a positive number")
+    return factors.astype(np.float64)

@@ -1,0 +1,29 @@
+"""The backend keeps phiplug's contract: this is all that a backend author has to write."""
+
+from pathlib import Path
+
+import pytest
+from small_models import SmallModel
+
+from phiplug.spi import ModelFiles
+from phiplug.testing import BackendContract
+
+
+class TestLlama(BackendContract):
+    backend = "numpy"
+    family = "llama"
+    engines = (*BackendContract.engines, "numpy")  # to this plugin, NumPy is the engine
+    chunking_tolerance = 1e-5  # matrices of other shapes are summed in another order
+    batching_tolerance = 0.0  # each slot is computed on its own
+
+    @pytest.fixture
+    def files(self, tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
+        """A small model in the place of `default_model`, which would take minutes."""
+        path: Path = tmp_path_factory.getbasetemp() / f"small-{self.family}.gguf"
+        if not path.exists():
+            SmallModel(self.family).write(path)
+        return ModelFiles("small", path, "gguf")
+
+
+class TestPhi3(TestLlama):
+    family = "phi3"
