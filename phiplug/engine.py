@@ -17,6 +17,7 @@ from phiplug.errors import (
     ContractMismatch,
     InvalidParameter,
     ModelBusy,
+    NonFiniteLogits,
     OutOfMemory,
     PhiplugError,
     PromptTooLong,
@@ -89,7 +90,7 @@ class Engine:
 
     def close(self) -> None:
         """Close the model; streams that are open on it end in an error."""
-        self.model.close()
+        self._guarded(self.model.close)
 
     def _run(self, requests: Sequence[Request], *, started: float) -> Generator[tuple[int, Chunk]]:
         with self._turn:
@@ -103,7 +104,7 @@ class Engine:
                     yield sequence.request, sequence.answer.chunk()
                 if asked:
                     for sequence, row in zip(going, self._rows(asked, len(going)), strict=True):
-                        sequence.answer.take(row)
+                        self._take(sequence.answer, row)
                 live = going
 
     def _begin(self, requests: Sequence[Request], started: float) -> list[_Sequence]:
@@ -116,7 +117,7 @@ class Engine:
             limit = min(request.max_tokens, self._context - len(request.prompt_ids))
             answer = Answer(request, self.tokenizer, limit=limit, started=started)
             answer.cached, row = self._prefill(slot, request)
-            answer.take(row)
+            self._take(answer, row)
             live.append(_Sequence(index, slot, answer))
         return live
 
@@ -146,6 +147,13 @@ class Engine:
                 f"where float32 ({count}, {self._vocab_size}) was promised"
             )
         return logits
+
+    def _take(self, answer: Answer, row: Logits) -> None:
+        """Hand a row to its answer; a row that leaves no token to choose is the backend's doing, and it is named."""
+        try:
+            answer.take(row)
+        except NonFiniteLogits as error:
+            raise NonFiniteLogits(f"{self._backend} gave a row that is no use: {error.message}") from error
 
     def _admit(self, requests: Sequence[Request]) -> None:
         """Refuse what cannot be done before anything is computed."""

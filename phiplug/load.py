@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from phiplug.errors import BackendFailed, BackendUnavailable, ModelUnsupported, PhiplugError
 from phiplug.memo import FileMemo
 from phiplug.spi import LoadOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from phiplug.download import Progress
     from phiplug.llm import LLM
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from phiplug.spi import Backend, Model, ModelFiles
 
 DEFAULT_MODEL = "smollm2"
+T = TypeVar("T")
 
 
 def load(
@@ -63,10 +64,11 @@ def load(
     started = time.perf_counter()
     options = LoadOptions(device, ctx_size, slots, threads, gpu_layers, exact_scales, verbose, memo())
     plugins = Plugins.installed()
-    chosen = None if backend == "auto" else plugins.backend(backend)
-    default = chosen.default_model if chosen else None
+    named = None if backend == "auto" else plugins.backend(backend)
+    backends = [named] if named else plugins.backends()  # before the model: a backend's plugin may bring models too
+    default = named.default_model if named else None
     files = find(reference or default or DEFAULT_MODEL, plugins, offline=offline, progress=progress)
-    llm = assemble(files, chosen or choose(plugins.backends(), files), options, plugins, chat_template=chat_template)
+    llm = assemble(files, named or choose(backends, files), options, plugins, chat_template=chat_template)
     llm.load_s = time.perf_counter() - started
     return llm
 
@@ -105,7 +107,7 @@ def assemble(
     from phiplug.template import ChatTemplate, find_template
     from phiplug.tokenizer import load_tokenizer
 
-    if not backend.accepts(files):
+    if not _asked(backend, lambda: backend.accepts(files)):
         raise ModelUnsupported(f"the backend {backend.name} does not take {files.reference!r} ({files.format})")
     tokenizer = plugins.tokenizer(files) or load_tokenizer(files)
     source = chat_template or plugins.chat_template(files) or find_template(files)
@@ -122,14 +124,17 @@ def memo() -> FileMemo:
 
 
 def _loaded(backend: Backend, files: ModelFiles, options: LoadOptions) -> Model:
-    probe = backend.probe()
+    probe = _asked(backend, backend.probe)
     if not probe.available:
         raise BackendUnavailable(f"the backend {backend.name} does not work here: {probe.reason}", hint=probe.install)
+    return _asked(backend, lambda: backend.load(files, options))
+
+
+def _asked(backend: Backend, question: Callable[[], T]) -> T:
+    """Ask the backend; what it raises that is not ours becomes ours and bears its name."""
     try:
-        return backend.load(files, options)
+        return question()
     except PhiplugError:
         raise
     except Exception as error:
-        raise BackendFailed(
-            f"the backend {backend.name} failed to load {files.reference}: {type(error).__name__}: {error}"
-        ) from error
+        raise BackendFailed(f"the backend {backend.name} failed: {type(error).__name__}: {error}") from error

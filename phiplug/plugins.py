@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -48,7 +48,8 @@ class Plugin:
     entry: EntryPoint
     status: Status = "not loaded"
     error: PluginError | None = None
-    hooks: tuple[str, ...] = field(default=())
+    hooks: tuple[str, ...] = ()
+    key: str = ""  # under which the manager knows what was imported; two entry points may name one module
 
     @property
     def name(self) -> str:
@@ -157,7 +158,7 @@ class Plugins:
         self.load(candidates[0])
         if candidates[0].error:
             raise candidates[0].error
-        self._call("phiplug_add_commands", _key(candidates[0]), app=app)
+        self._call("phiplug_add_commands", candidates[0].key, app=app)
 
     def hardware_info(self) -> dict[str, str]:
         """Gather facts about this machine.
@@ -224,22 +225,18 @@ class Plugins:
         if plugin.error:
             raise plugin.error
         try:
-            answers = self._call("phiplug_register_backends", _key(plugin))
+            answers = self._call("phiplug_register_backends", plugin.key)
         except PluginError as error:
             raise PluginLoadError(error.message, hint=_removal(plugin)) from error
         return _checked(plugin, [backend for answer in answers for backend in answer])
 
     def _load(self, plugin: Plugin) -> None:
-        key = _key(plugin)
         try:
             module = plugin.entry.load()
-            self._manager.register(module, key)
-            self._manager.check_pending()
+            plugin.key = self._registered(module, f"{plugin.name} ({plugin.distribution})")
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001  a plugin may even call sys.exit() when it is imported
-            if self._manager.has_plugin(key):
-                self._manager.unregister(name=key)
             plugin.status = "broken"
             plugin.error = PluginLoadError(
                 f"the plugin {plugin.name} of {plugin.distribution or 'an unknown distribution'} "
@@ -249,6 +246,20 @@ class Plugins:
         else:
             plugin.status = "loaded"
             plugin.hooks = tuple(sorted(caller.name for caller in self._manager.get_hookcallers(module) or ()))
+
+    def _registered(self, module: object, key: str) -> str:
+        """Register a module, unless it is, and return its key; one whose hooks are wrong is taken out again."""
+        known = self._manager.get_name(module)
+        if known is not None:
+            return known
+        try:
+            self._manager.register(module, key)
+            self._manager.check_pending()  # without it, a misspelt hook would be silently ignored
+        except BaseException:
+            if self._manager.has_plugin(key):
+                self._manager.unregister(name=key)
+            raise
+        return key
 
     def _not_found(self, name: str) -> BackendNotFound:
         names = ", ".join(dict.fromkeys(plugin.name for plugin in self.of(BACKENDS))) or "none"
@@ -272,10 +283,6 @@ def _checked(plugin: Plugin, backends: list[Backend]) -> Backend:
 
 def _removal(plugin: Plugin) -> str:
     return f"pip uninstall {plugin.distribution}, or PHIPLUG_DISABLE_PLUGINS={plugin.name}"
-
-
-def _key(plugin: Plugin) -> str:
-    return f"{plugin.name} ({plugin.distribution})"
 
 
 def _said(error: BaseException) -> str:

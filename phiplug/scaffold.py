@@ -75,10 +75,11 @@ def write_plugin(name: str, parent: Path) -> Path:
     module = f"phiplug_{name.replace('-', '_')}"
     example = _example()
     try:
-        (folder / module).mkdir(parents=True)
-        (folder / "tests").mkdir()
+        folder.mkdir()
     except FileExistsError:
         raise InvalidParameter("name", f"{folder} exists") from None
+    (folder / module).mkdir()
+    (folder / "tests").mkdir()
     for source in (path for path in example.iterdir() if path.suffix in (".py", ".txt")):
         (folder / module / source.name).write_text(_renamed(source.read_text(encoding="utf-8"), name), encoding="utf-8")
     texts = {"pyproject.toml": _PYPROJECT, "README.md": _README, "tests/test_contract.py": _TEST}
