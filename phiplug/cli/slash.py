@@ -106,13 +106,15 @@ def _set(session: Session, text: str) -> None:
 
 def _save(session: Session, file: str) -> None:
     session.conversation.save(Path(file).expanduser())
-    note(f"{len(session.conversation.messages)} messages are in {file}")
+    count = len(session.conversation.messages)
+    note(f"{count} message{'s are' if count != 1 else ' is'} saved in {file}")
 
 
 def _load(session: Session, file: str) -> None:
     transcript = session.conversation.load(Path(file).expanduser())
     session.forget()
-    note(f"going on after {len(transcript.messages)} messages")
+    count = len(transcript.messages)
+    note(f"going on after {count} message{'s' if count != 1 else ''}")
 
 
 def _backend(session: Session, name: str) -> None:
