@@ -69,7 +69,7 @@ def load_folder(folder: Path, device: str, options: LoadOptions) -> Loaded:
     packed = _packing(packing, arrays, folder) if packing is not None else {}
     pack_modules(module, packed)
     wanted = shapes_of(module)
-    check_names(folder.name, wanted, {name: name for name in arrays})
+    check_names(folder.name, {name: name for name in wanted}, {name: name for name in arrays})
     for name, array in arrays.items():
         check_shape(folder.name, name, tuple(array.shape), wanted[name])
     context = context_length(_trained_context(folder, config, options), options)

@@ -121,16 +121,28 @@ def _places(
         if name in ROPE_FACTORS.values():
             continue
         stem, _, part = name.rpartition(".")
+        block, _, inner = stem.rpartition(".")
         place = OUTSIDE.get(stem)
-        if stem.startswith("blk."):
-            _, number, stem = stem.split(".", 2) if stem.count(".") > 1 else ("", "", stem)
-            place = f"model.layers.{number}.{architecture.layer.get(stem, stem)}"
-        places[f"{place or stem}.{part}"] = (stem, info)
+        if block.startswith("blk.") and inner in architecture.layer:
+            place = f"model.layers.{block.removeprefix('blk.')}.{architecture.layer[inner]}"
+        places[f"{place or '?' + stem}.{part}"] = (inner, info)
     file = header.path.name
-    check_names(file, wanted, {place: info.name for place, (_, info) in places.items()})
+    names = {place: _ggml_name(place, architecture) for place in wanted}
+    check_names(file, names, {place: info.name for place, (_, info) in places.items()})
     for place, (_, info) in places.items():
         check_shape(file, info.name, info.shape, wanted[place])
     return places
+
+
+def _ggml_name(place: str, architecture: Architecture) -> str:
+    """Turn mlx-lm's name of a parameter back into what a GGUF calls it."""
+    layer, _, part = place.rpartition(".")
+    for stem, outside in OUTSIDE.items():
+        if layer == outside:
+            return f"{stem}.{part}"
+    number, _, inner = layer.removeprefix("model.layers.").partition(".")
+    stems = {inner: stem for stem, inner in architecture.layer.items()}
+    return f"blk.{number}.{stems.get(inner, inner)}.{part}"
 
 
 def _precision(header: Header, device: str, *, exact_scales: bool) -> Precision:

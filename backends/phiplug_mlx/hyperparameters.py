@@ -55,17 +55,19 @@ def config_of(header: Header, architecture: Architecture) -> dict[str, Any]:  # 
         ModelCorrupt: a number is missing or out of range, or two do not fit.
         ModelUnsupported: the numbers are sound, but mlx-lm's class has no place for them.
     """
-    if "token_embd.weight" not in header.tensors:
-        raise ModelCorrupt(f"{header.path.name} lacks token_embd.weight", hint="download it again")
+    embeddings = header.tensors.get("token_embd.weight")
+    if embeddings is None or len(embeddings.shape) != 2:
+        raise ModelCorrupt(f"{header.path.name} lacks the matrix token_embd.weight", hint="download it again")
     config: dict[str, Any] = {"model_type": architecture.module}
     for name, key in CONFIG.items():
         config[name] = real(header, key, 0.0) if name == "rms_norm_eps" else whole(header, key)
     for name, (key, default) in architecture.optional.items():
         config[name] = real(header, key, default)
-    config["vocab_size"] = header.tensors["token_embd.weight"].shape[0]
+    config["vocab_size"] = embeddings.shape[0]
     config["tie_word_embeddings"] = "output.weight" not in header.tensors
     config["rope_theta"] = real(header, "rope.freq_base", _DEFAULT_BASE)
-    return config | _heads(header, config) | _attention(header, architecture, config)
+    config |= _heads(header, config)
+    return config | _attention(header, architecture, config)
 
 
 def windows_of(header: Header, architecture: Architecture, layers: int) -> list[int | None]:
@@ -130,8 +132,9 @@ def _attention(
         found["sliding_window"], found["sliding_window_pattern"] = _window(header, architecture)
     if architecture.flat_scale_layers:
         flat = config["num_hidden_layers"] == architecture.flat_scale_layers
-        size = whole(header, "attention.key_length", max(config["hidden_size"] // config["num_attention_heads"], 1))
-        found["query_pre_attn_scalar"] = config["hidden_size"] // config["num_attention_heads"] if flat else size
+        found["query_pre_attn_scalar"] = (
+            config["hidden_size"] // config["num_attention_heads"] if flat else config["head_dim"]
+        )
     return found
 
 

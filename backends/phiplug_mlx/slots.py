@@ -47,6 +47,8 @@ class Slots:
             layers = zip(*(self._alone[slot] for slot in slots), strict=True)
             self._batch = [layer[0].merge(layer) for layer in layers]
             self._merged = slots
+            for slot in slots:
+                self._alone[slot] = []  # the batch has copied them
         return self._batch
 
     def rewind(self, slot: int, length: int) -> int:
@@ -87,11 +89,14 @@ class Slots:
             self.clear(slot)
 
     def _take_apart(self) -> None:
-        merged, batch = self._merged, self._batch
+        try:
+            for row, slot in enumerate(self._merged):
+                self._alone[slot] = [layer.extract(row) for layer in self._batch]
+                mx.eval(arrays_of(self._alone[slot]))
+        except BaseException:  # no memory, or Ctrl-C: some are apart and others are not
+            self.forget(self._merged)
+            raise
         self._merged, self._batch = (), []
-        for row, slot in enumerate(merged):
-            self._alone[slot] = [layer.extract(row) for layer in batch]
-            mx.eval(arrays_of(self._alone[slot]))
 
 
 def arrays_of(caches: Caches) -> list[Any]:  # Any: mx.array

@@ -6,7 +6,7 @@ The name is mlx-lm's: "model.layers.0.mlp.up_proj". It knows nothing of where th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -80,25 +80,24 @@ def shapes_of(module: Any) -> dict[str, tuple[int, ...]]:  # Any: an nn.Module
     return {name: tuple(array.shape) for name, array in tree_flatten(module.parameters())}
 
 
-def check_names(file: str, wanted: Iterable[str], given: Mapping[str, str]) -> None:
+def check_names(file: str, wanted: Mapping[str, str], given: Mapping[str, str]) -> None:
     """Compare what a module wants with what a file gives.
 
     Args:
         file: its name, for the errors.
-        wanted: mlx-lm's names of the parameters.
-        given: the same names -> what the file calls them.
+        wanted: mlx-lm's name of a parameter -> what such a file calls it.
+        given: likewise.
 
     Raises:
         ModelCorrupt: something is missing.
         ModelUnsupported: something is left over, so the model computes what the module does not.
     """
-    wanted = set(wanted)
-    missing, left_over = sorted(wanted - given.keys()), sorted(given.keys() - wanted)
+    missing = [wanted[name] for name in wanted if name not in given]
+    left_over = [given[name] for name in given if name not in wanted]
     if missing:
         raise ModelCorrupt(f"{file} lacks {_some(missing)}", hint="download it again")
     if left_over:
-        names = [given[name] for name in left_over]
-        raise ModelUnsupported(f"{file} has {_some(names)}, which mlx-lm's model has no place for")
+        raise ModelUnsupported(f"{file} has {_some(left_over)}, which mlx-lm's model has no place for")
 
 
 def check_shape(file: str, name: str, given: tuple[int, ...], wanted: tuple[int, ...]) -> None:
