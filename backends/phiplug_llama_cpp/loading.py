@@ -29,6 +29,8 @@ DEFAULT_CONTEXT = 4096
 
 CHUNK = 512  # n_ubatch, what llama.cpp computes at once: longer passes are cut into such pieces by llama.cpp itself
 
+MAX_THREADS = 512  # GGML_MAX_N_THREADS; beyond, ggml or OpenMP ends the process
+
 _REASON = re.compile(r"error loading model: (?:error loading model \w+: )?(.+)")
 _UNSUPPORTED = re.compile(
     r"unknown (model architecture|tokenizer|pre-tokenizer)|not supported|unsupported", re.IGNORECASE
@@ -63,7 +65,7 @@ def load(files: ModelFiles, options: LoadOptions) -> LlamaCppModel:
         ModelNotFound: the file has gone or cannot be read.
         ModelCorrupt: it is damaged; the message says where.
         ModelUnsupported: this llama.cpp does not know its kind.
-        UnsupportedParameter: the device, the GPU layers, the slots or the context cannot be had.
+        UnsupportedParameter: the device, the GPU layers, the threads, the slots or the context cannot be had.
         BackendUnavailable: the engine is missing or does not load.
         OutOfMemory: weights or cells do not fit.
         KeyboardInterrupt: the user interrupted it.
@@ -111,6 +113,8 @@ def _plan(engine: Library, options: LoadOptions) -> Plan:
     if on_cpu and (options.gpu_layers or 0) > 0:
         why = "the device is cpu" if gpu else "this build of llama.cpp computes on the CPU alone"
         raise UnsupportedParameter("gpu_layers", f"{options.gpu_layers} layers cannot go to a GPU: {why}")
+    if (options.threads or 0) > MAX_THREADS:
+        raise UnsupportedParameter("threads", f"{options.threads} are asked for, and llama.cpp takes {MAX_THREADS}")
     most = engine.api.llama_max_parallel_sequences()
     if options.slots > most:
         raise UnsupportedParameter("slots", f"{options.slots} are asked for, and llama.cpp keeps {most} apart at most")

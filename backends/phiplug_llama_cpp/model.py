@@ -120,7 +120,7 @@ class LlamaCppModel:
         return self._lengths[slot]
 
     def copy(self, source: int, target: int, length: int) -> int:
-        """Copy the whole slot, by about 10 ms for each 100 MB of its cells, and keep `length` tokens of it."""
+        """Copy the whole slot, which takes some 20 ms for each 100 MB of its cells, and keep `length` tokens of it."""
         self._settle()
         if source != target:
             self._cut(target, 0)
@@ -130,7 +130,7 @@ class LlamaCppModel:
 
     def retune(self) -> None:
         """Choose the number of threads by what was measured; see `threads`."""
-        if self._tuning is None or self._closed:
+        if self._tuning is None:
             return
         self._settle()
         self._learn(self._tuning)
@@ -161,6 +161,8 @@ class LlamaCppModel:
 
     def _settle(self) -> None:
         """Compute the pass that waits, if there is one."""
+        if self._closed:  # llama.cpp would read freed memory
+            raise BackendFailed("the model was closed")
         asked, self._pending = self._pending, None
         if asked is None:
             return

@@ -146,12 +146,13 @@ def test_logits_of_a_pass_before_the_last_are_refused(load):
         old.logits()
 
 
-def test_logits_are_refused_after_close(load):
+def test_a_closed_model_refuses_what_would_read_freed_memory(load):
     model = load()
     asked = model.forward([Step(0, [1])])
     model.close()
-    with pytest.raises(BackendFailed, match="closed"):
-        asked.logits()
+    for call in (asked.logits, lambda: model.forward([Step(0, [1])]), lambda: model.rewind(0, 1)):
+        with pytest.raises(BackendFailed, match="closed"):
+            call()
 
 
 def test_a_pass_that_llama_cpp_refuses_says_why_and_changes_nothing(load):
@@ -177,6 +178,25 @@ def test_a_full_slot_is_a_failure_and_not_a_crash(load):
 
 
 # Ctrl-C
+
+
+def test_ctrl_c_between_a_pass_and_its_bookkeeping_undoes_the_pass(load, monkeypatch):
+    model, prompt, llama_decode = load(), ids(9), library().api.llama_decode
+    ask(model, prompt)
+
+    def decode(*arguments):
+        llama_decode(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched_api:
+        patched_api.setattr(library().api, "llama_decode", decode)
+        with pytest.raises(KeyboardInterrupt):
+            ask(model, [5])
+    assert model.rewind(0, 99) == 9
+    after = ask(model, [5])
+    model.rewind(0, 0)
+    ask(model, prompt)
+    assert np.array_equal(ask(model, [5]), after)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="os.kill ends the process there")
@@ -240,6 +260,7 @@ def test_a_context_is_no_longer_than_was_asked_for(load):
     [
         ({"ctx_size": 8193}, "ctx_size: 8193 tokens are asked for, and the model was trained for 8192"),
         ({"slots": 10_000}, "slots: 10000 are asked for, and llama.cpp keeps 256 apart at most"),
+        ({"threads": 513}, "threads: 513 are asked for, and llama.cpp takes 512"),
         ({"device": "abacus"}, "device: 'abacus': this build of llama.cpp computes on cpu"),
         ({"gpu_layers": 3, "device": "cpu"}, "gpu_layers: 3 layers cannot go to a GPU"),
     ],
