@@ -79,6 +79,7 @@ def main(backend: str, model: str | None, patience: float) -> int:
     """Run the contract with nothing of the caller's: no configuration, conftest or plugin of pytest."""
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as out, tempfile.TemporaryDirectory() as folder:
+        os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = folder  # or it would leave one where the user stands
         os.dup2(2, 1)  # an engine that prints must not spoil the lines
         test = Path(folder, "test_contract.py")
         test.write_text(_TEST.format(backend=backend, model=model), encoding="utf-8")

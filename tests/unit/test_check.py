@@ -34,7 +34,8 @@ def plugin(tmp_path, monkeypatch):
     return write
 
 
-def test_a_sound_backend_keeps_every_promise_and_what_it_prints_spoils_nothing(plugin):
+def test_a_sound_backend_keeps_every_promise_and_what_it_prints_spoils_nothing(plugin, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     results = list(check(plugin("print('{not json'); os.write(1, b'llama')"), "toy"))
     assert {result.outcome for result in results} == {"passed"}
     assert len({result.test for result in results}) == len(results) > 30
@@ -42,6 +43,7 @@ def test_a_sound_backend_keeps_every_promise_and_what_it_prints_spoils_nothing(p
     details = {result.test: result.detail for result in results}
     assert details["test_split_and_whole_prefill_agree"] == "0 of a row's range apart; 0.02 is declared"
     assert details["test_requests_leak_nothing"].endswith("KiB in 1000 requests")
+    assert not (tmp_path / ".hypothesis").exists()
 
 
 def test_a_backend_that_raises_breaks_the_promises_and_not_the_check(plugin):
