@@ -23,7 +23,7 @@ from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers
 from phiplug.errors import ModelCorrupt, ModelNotFound, ModelUnsupported
 from phiplug.gguf import Header, read_header
 from phiplug.spi import ModelFiles, Tokenizer
-from phiplug.vocabulary import USER_DEFINED, Spelling, Vocabulary, stop_texts, vocabulary_of
+from phiplug.vocabulary import CONTROL, SPECIAL, UNKNOWN, USER_DEFINED, Spelling, Vocabulary, stop_texts, vocabulary_of
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 
@@ -51,11 +51,14 @@ def tokenizer_of(header: Header) -> Tokenizer:
             engine = _engine(vocabulary)
         except Exception as error:  # noqa: BLE001 - `tokenizers` raises nothing narrower
             raise ModelCorrupt(f"{header.path.name}: the vocabulary does not hold together: {error}") from None
-    literal = frozenset(vocabulary.ids[text] for text, type_ in vocabulary.special.items() if type_ == USER_DEFINED)
+    by_kind = {
+        kind: {vocabulary.ids[text] for text, type_ in vocabulary.special.items() if type_ == kind} for kind in SPECIAL
+    }
     traits = Traits(
         spelling=vocabulary.spelling,
-        control=frozenset(map(vocabulary.ids.__getitem__, vocabulary.special)) - literal,
-        literal=literal,
+        control=frozenset(by_kind[CONTROL]),
+        silent=frozenset(by_kind[CONTROL] | by_kind[UNKNOWN]) | vocabulary.unused,
+        literal=frozenset(by_kind[USER_DEFINED]),
         bos_id=vocabulary.bos_id,
         adds_bos=vocabulary.adds_bos,
         stop_ids=vocabulary.stop_ids,
@@ -80,7 +83,8 @@ class Traits:
 
     Attributes:
         spelling: how a token's text stands for bytes.
-        control: ids that stand for no bytes.
+        control: ids of control tokens.
+        silent: ids that stand for no bytes: those, and some others.
         literal: ids whose text is what it says, whatever the spelling.
         bos_id: the id that begins a sequence, or None.
         adds_bos: whether the model asks for it.
@@ -91,6 +95,7 @@ class Traits:
 
     spelling: Spelling
     control: frozenset[int]
+    silent: frozenset[int]
     literal: frozenset[int]
     bos_id: int | None
     adds_bos: bool
@@ -153,7 +158,7 @@ class FileTokenizer:
 
     def token_bytes(self, token: int) -> bytes:
         """Return the bytes that `token` stands for; b"" for a control token, and for an id that stands for nothing."""
-        text = None if token in self._traits.control else self._engine.id_to_token(token)
+        text = None if token in self._traits.silent else self._engine.id_to_token(token)
         if text is None:
             return b""
         if token in self._traits.literal:
@@ -238,6 +243,7 @@ def _tokenizer_of_folder(folder: Path) -> Tokenizer:
     traits = Traits(
         spelling=_spelling_of(engine, path),
         control=frozenset(control),
+        silent=frozenset(control),
         literal=frozenset(added.keys() - control),
         bos_id=bos,
         adds_bos=bos is not None and bool(config.get("add_bos_token", engine.encode("").ids[:1] == [bos])),

@@ -17,7 +17,7 @@ from phiplug.pretokenizers import PRE_TOKENIZERS, PreTokenizer
 
 Spelling = Literal["byte-level", "sentencepiece"]
 
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6  # tokenizer.ggml.token_type; 5 is unused
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # tokenizer.ggml.token_type
 SPECIAL = frozenset({UNKNOWN, CONTROL, USER_DEFINED})
 
 STOP_TEXTS = frozenset(
@@ -71,6 +71,7 @@ class Vocabulary:
         spelling: how a token's text stands for bytes.
         ids: of the tokens by their texts, in order from 0.
         special: the types, as above, of those that are found in text before anything else is.
+        unused: ids that stand for nothing and fill the vocabulary up.
         merges: which two neighbours become one token, the first ones first.
         words: how the text is cut before the merges; None for not at all.
         space_prefix: whether text gets a space in front.
@@ -84,6 +85,7 @@ class Vocabulary:
     spelling: Spelling
     ids: Mapping[str, int]
     special: Mapping[str, int]
+    unused: frozenset[int]
     merges: Sequence[tuple[str, str]]
     words: PreTokenizer | None
     space_prefix: bool
@@ -106,7 +108,8 @@ def vocabulary_of(header: Header) -> Vocabulary:
     ids = keys.ids()
     texts = list(ids)
     types = keys.array("token_type", len(ids), (NORMAL,) * len(ids))
-    special = {texts[token]: type_ for token, type_ in enumerate(types) if type_ != NORMAL and type_ in SPECIAL}
+    odd = {token: type_ for token, type_ in enumerate(types) if type_ != NORMAL}
+    special = {texts[token]: type_ for token, type_ in odd.items() if type_ in SPECIAL}
     named = {name: keys.token_id(name, len(ids)) for name in ("bos", "eos", "eot", "eom", "unknown", "padding")}
     adds_bos = bool(keys.get("add_bos_token", words.adds_bos if words else True))
     if adds_bos and named["bos"] is None:
@@ -116,7 +119,8 @@ def vocabulary_of(header: Header) -> Vocabulary:
         spelling="byte-level" if words else "sentencepiece",
         ids=ids,
         special=special,
-        merges=_pairs(keys) if words else _scored(keys, texts, types),
+        unused=frozenset(token for token, type_ in odd.items() if type_ == UNUSED),
+        merges=_pairs(keys) if words else _scored(keys, texts, odd),
         words=words,
         space_prefix=not words and bool(keys.get("add_space_prefix", True)),
         space_eaters=_space_eaters(header, special),
@@ -224,8 +228,8 @@ def _pairs(keys: _Keys) -> list[tuple[str, str]]:
     return list(zip(parts[::2], parts[1::2], strict=True))
 
 
-def _scored(keys: _Keys, texts: Sequence[str], types: Sequence[int]) -> list[tuple[str, str]]:
-    apart = {text for text, type_ in zip(texts, types, strict=True) if type_ in (UNKNOWN, CONTROL, BYTE)}
+def _scored(keys: _Keys, texts: Sequence[str], odd: Mapping[int, int]) -> list[tuple[str, str]]:
+    apart = {texts[token] for token, type_ in odd.items() if type_ in (UNKNOWN, CONTROL, BYTE)}
     return merges_of_scores(texts, keys.array("scores", len(texts)), apart)
 
 

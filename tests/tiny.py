@@ -38,10 +38,10 @@ class Tokens:
 def byte_tokens(
     pre: str = "gpt-2", controls: Sequence[str] = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 ) -> Tokens:
-    """One token for each byte after the control tokens, and no merge."""
+    """One token for each byte after the control tokens, and the one merge that llama.cpp insists on."""
     keys = {"pre": pre, "bos_token_id": 0, "eos_token_id": len(controls) - 1, "add_bos_token": False}
-    types = [CONTROL] * len(controls) + [NORMAL] * len(ALPHABET)
-    return Tokens("gpt2", [*controls, *ALPHABET], types, keys=keys)
+    types = [CONTROL] * len(controls) + [NORMAL] * (len(ALPHABET) + 1)
+    return Tokens("gpt2", [*controls, *ALPHABET, "th"], types, ["t h"], keys=keys)
 
 
 def trained_bpe(pre: str, corpus: Iterable[str], size: int, specials: Mapping[str, int]) -> Tokens:
