@@ -11,14 +11,17 @@ from __future__ import annotations
 import _thread
 import contextlib
 import ctypes
+import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 Result = TypeVar("Result")
 
-_SENDS = 3  # one is enough, unless it hits a finalizer, in which Python reports exceptions but does not pass them on
+_SENDS = 3  # one is enough, unless the work swallows it, as a finalizer does
 _PATIENCE = 0.1  # seconds between two, many times the 5 ms after which the interpreter lets another thread run
+_BUSY = 3  # with ten processes on two cores, a compilation of 0.1 s was seen to take more than 1
+_LEAST_PAUSE = 0.01  # seconds
 
 
 class OutOfTime(BaseException):
@@ -26,9 +29,10 @@ class OutOfTime(BaseException):
 
 
 def within(seconds: float, work: Callable[[], Result]) -> Result:
-    """Run `work` in a thread of its own, and end it when `seconds` have passed or the caller is interrupted.
+    """Run `work` in a thread of its own, and end it when its time is up or the caller is interrupted.
 
-    Starting the thread takes about 0.1 ms.
+    Its time is up after `seconds`, if the process had the processor for as long; on a busy machine it may take up to
+    `_BUSY` times longer. Starting the thread takes about 0.1 ms.
 
     Raises:
         OutOfTime: the work was not done in time.
@@ -36,10 +40,32 @@ def within(seconds: float, work: Callable[[], Result]) -> Result:
     """
     worker = _Worker(work)
     try:
-        worker.wait(seconds)
+        _wait(worker, seconds)
     finally:
         worker.stop()
     return worker.result()
+
+
+def _wait(worker: _Worker[Result], seconds: float) -> None:
+    processor, clock = time.process_time() + seconds, time.monotonic() + _BUSY * seconds
+    pause = seconds
+    while not worker.wait(pause):
+        left = min(processor - time.process_time(), clock - time.monotonic())
+        if left <= 0:
+            return
+        pause = max(left, _LEAST_PAUSE)
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep the collector from running other people's finalizers in a thread that is about to be interrupted."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class _Worker(Generic[Result]):
@@ -66,16 +92,20 @@ class _Worker(Generic[Result]):
         self._ended.acquire()
         _thread.start_new_thread(self._run, ())
 
-    def wait(self, seconds: float) -> None:
-        self._ended.acquire(timeout=seconds)
+    def wait(self, seconds: float) -> bool:
+        """Wait for the end of the work; return whether it came."""
+        return self._ended.acquire(timeout=seconds)
 
     def stop(self) -> None:
         self._cancelled = True
-        for _ in range(_SENDS):
-            if self._over or self._ident is None:
-                return
-            self._send()
-            self.wait(_PATIENCE)
+        if self._over or self._ident is None:
+            return
+        with _no_collection():
+            self.wait(_LEAST_PAUSE)
+            for _ in range(_SENDS):
+                if not self._over:
+                    self._send()
+                    self.wait(_PATIENCE)
 
     def result(self) -> Result:
         if self._over and self._results:

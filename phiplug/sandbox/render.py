@@ -22,7 +22,7 @@ from phiplug.sandbox.environment import BoundedEnvironment, Refused
 from phiplug.sandbox.ledger import LEDGER, BoundExceeded, Ledger
 
 MAX_SOURCE = 256 * 1024  # characters; the longest template that a known model brings has 17 K
-MAX_SECONDS = 1.0  # for compiling and rendering together; a render takes less than 1 ms
+MAX_SECONDS = 1.0  # of the processor, for compiling and rendering together; a render takes less than 1 ms
 _MAX_REASON = 300  # characters of a message, which the template may have written
 
 _HINT = "--chat-template gives another template, --raw none"
