@@ -22,8 +22,8 @@ class Tiny(BackendContract):
     backend = "mlx"
     chunking_tolerance = 1e-4
     batching_tolerance = 1e-4
-    requests = 80
-    interleavings = 5
+    requests = 40
+    interleavings = 4
     architecture: str
 
     @pytest.fixture
@@ -33,8 +33,8 @@ class Tiny(BackendContract):
 
 class TestPlainCaches(Tiny):
     architecture = "llama"
-    requests = 400
-    interleavings = 20
+    requests = 200
+    interleavings = 10
 
 
 class TestRotatingCaches(Tiny):
