@@ -14,6 +14,7 @@ import mmap
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,6 +134,15 @@ def read_header(path: Path) -> Header:
         ModelCorrupt: the file is cut off, damaged, or no GGUF; the message says what it is instead.
         ModelUnsupported: the file is sound, but of a kind or version that is not read here.
     """
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    return _read_model(path, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=4)  # tokenizer, template and backend ask for the same header, one after another
+def _read_model(path: Path, size: int, changed_ns: int) -> Header:  # noqa: ARG001  they tell a changed file
     first = _read_file(path)
     _check_hyperparameters(first)
     count = first.metadata.get("split.count", 0)

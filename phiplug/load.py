@@ -102,6 +102,8 @@ def assemble(
         ModelError: the files are damaged, or the backend does not take them.
         BackendUnavailable: the backend's engine is missing or does not work here.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     from phiplug.engine import Engine
     from phiplug.llm import LLM
     from phiplug.template import ChatTemplate, find_template
@@ -109,10 +111,16 @@ def assemble(
 
     if not _asked(backend, lambda: backend.accepts(files)):
         raise ModelUnsupported(f"the backend {backend.name} does not take {files.reference!r} ({files.format})")
-    tokenizer = plugins.tokenizer(files) or load_tokenizer(files)
     source = chat_template or plugins.chat_template(files) or find_template(files)
-    engine = Engine(_loaded(backend, files, options), tokenizer, backend=f"the backend {backend.name}")
     template = ChatTemplate(source) if source else None
+    with ThreadPoolExecutor(max_workers=1) as pool:  # Python builds the tokenizer while the engine reads the weights
+        tokenizer = pool.submit(lambda: plugins.tokenizer(files) or load_tokenizer(files))
+        model = _loaded(backend, files, options)
+    try:
+        engine = Engine(model, tokenizer.result(), backend=f"the backend {backend.name}")
+    except BaseException:
+        model.close()
+        raise
     return LLM(engine, template, files=files, backend=backend.name, finished=plugins.request_finished)
 
 
