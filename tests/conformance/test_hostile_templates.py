@@ -3,6 +3,7 @@
 They are this project's own. `given` is a long text, `words` a list of texts.
 """
 
+import sys
 import time
 
 import pytest
@@ -185,12 +186,9 @@ LEAKS = ("<class", "<module", "root:", "uid=", "__builtins__")
 
 
 @pytest.fixture(scope="module")
-def durations(request):
-    measured = []
-    yield measured
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-    if measured and reporter:
-        reporter.write_line(f"\n{len(measured)} hostile templates, the longest took {max(measured):.2f} s")
+def durations():
+    """How many seconds each template took, in the order of the tests of this file."""
+    return []
 
 
 def outcome(source, given, durations):
@@ -224,3 +222,11 @@ def test_five_megabytes_of_messages_make_no_template_run_away(name, durations):
     given = {"messages": [{"role": "user", "content": "x " * 1_250_000}, {"role": "user", "content": "é" * 2_500_000}]}
     check(outcome(HUGE[name], given, durations), size=5_001_000)
     assert durations[-1] < TIME_LIMIT
+
+
+def test_what_the_longest_took_is_printed(durations, capsys):
+    if not durations:
+        pytest.skip("no hostile template was rendered in this run")
+    with capsys.disabled():
+        sys.stdout.write(f"\n{len(durations)} hostile templates, the longest took {max(durations):.2f} s\n")
+    assert max(durations) < TIME_LIMIT
