@@ -1,0 +1,150 @@
+"""Text in, text out: templates, control tokens, repeatability, observers."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pytest
+from scripted import Letters, ScriptedModel
+
+from phiplug.engine import Engine
+from phiplug.errors import InvalidParameter, PhiplugWarning, PromptTooLong, TemplateFailed
+from phiplug.llm import LLM, PromptOptions
+from phiplug.spi import ModelFiles
+from phiplug.template import ChatTemplate
+from phiplug.types import Message, SamplingParams
+
+PLAIN = "{% for message in messages %}{{ message.content }}{% endfor %}"
+NO_SYSTEM = "{% for message in messages if message.role == 'user' %}{{ message.content }}{% endfor %}"
+FILES = ModelFiles("letters.gguf", Path("letters.gguf"), "gguf")
+
+
+class Controlled(Letters):
+    """Letters, of which "z" counts as a control token; begins with a BOS where it is asked to."""
+
+    bos_id = 15
+
+    def __init__(self, *, adds_bos=False):
+        super().__init__()
+        self.adds_bos = adds_bos
+
+    def control_tokens_in(self, text):
+        return [letter for letter in text if letter == "z"]
+
+    def encode(self, text, *, parse_special=True):
+        return [15 if letter == "^" else 1 + (ord(letter) - ord("a")) % 14 for letter in text]
+
+
+def llm(template=PLAIN, tokenizer=None, finished=None, **model):
+    engine = Engine(ScriptedModel(**model), tokenizer or Controlled())
+    return LLM(engine, ChatTemplate(template) if template else None, files=FILES, backend="scripted", finished=finished)
+
+
+def test_a_text_is_one_user_message():
+    with llm() as model:
+        assert model.encode("abc") == model.encode([Message("user", "abc")]) == [1, 2, 3]
+
+
+def test_a_raw_text_meets_no_template_and_needs_none():
+    model = llm(template=None)
+    assert model.encode("abc", PromptOptions(raw=True)) == [1, 2, 3]
+    assert model.generate("abc", raw=True, max_tokens=1, seed=0).prompt_ids == (1, 2, 3)
+
+
+def test_a_model_without_a_template_says_how_to_give_one():
+    with pytest.raises(TemplateFailed, match=r"letters.gguf brings no chat template \(give one with --chat-template"):
+        llm(template=None).encode("abc")
+
+
+def test_a_raw_conversation_makes_no_sense():
+    with pytest.raises(InvalidParameter, match="raw: takes one text"):
+        llm().encode([Message("user", "a")], PromptOptions(raw=True))
+
+
+@pytest.mark.parametrize("prompt", ["", []])
+def test_an_empty_prompt_is_refused(prompt):
+    with pytest.raises(InvalidParameter, match="prompt: is empty"):
+        llm().encode(prompt)
+
+
+def test_a_template_that_renders_nothing_is_refused():
+    silent = llm(template="{% if false %}x{% endif %}")
+    with pytest.warns(PhiplugWarning, match="drops the user"), pytest.raises(InvalidParameter, match="is empty"):
+        silent.generate("abc", seed=0)
+
+
+def test_a_message_that_the_template_drops_is_warned_of():
+    model = llm(template=NO_SYSTEM)
+    with pytest.warns(PhiplugWarning, match="drops the system message"):
+        model.encode([Message("system", "mnop"), Message("user", "abc")])
+
+
+def test_a_control_token_in_a_message_is_warned_of_or_refused():
+    model = llm()
+    with pytest.warns(PhiplugWarning, match="the user message holds the control token 'z'"):
+        model.encode("az")
+    with pytest.raises(InvalidParameter, match="content: the user message holds the control token 'z'"):
+        model.encode("az", PromptOptions(strict_content=True))
+
+
+def test_a_control_token_in_a_raw_prompt_is_meant():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        llm().encode("az", PromptOptions(raw=True))
+
+
+def test_a_prompt_begins_with_exactly_one_bos_where_the_tokenizer_asks_for_it():
+    asking = llm(tokenizer=Controlled(adds_bos=True))
+    assert asking.encode("ab") == asking.encode("^ab") == asking.encode("^^ab") == [15, 1, 2]
+    assert llm().encode("^^ab") == [15, 15, 1, 2]
+
+
+def test_a_stream_knows_the_seed_that_was_drawn():
+    stream = llm().stream("abc", max_tokens=1)
+    assert 0 <= stream.request.sampling.seed < 2**64
+    assert stream.completion().sampling == stream.request.sampling
+
+
+def test_arguments_override_the_parameters_and_leave_the_others():
+    stream = llm().stream("abc", temperature=0.5, top_k=3, params=SamplingParams(temperature=2.0, min_p=0.1, seed=4))
+    sampling = stream.request.sampling
+    assert (sampling.temperature, sampling.top_k, sampling.min_p, sampling.seed) == (0.5, 3, 0.1, 4)
+
+
+def test_a_parameter_out_of_range_is_refused_at_once():
+    with pytest.raises(InvalidParameter, match="top_p"):
+        llm().stream("abc", top_p=2.0)
+
+
+def test_a_prompt_that_is_too_long_is_refused_at_once():
+    with pytest.raises(PromptTooLong):
+        llm(context_length=3).stream("abc")
+
+
+@pytest.mark.parametrize(("given", "reuse"), [({"seed": 1}, "chunks"), ({"temperature": 0.0}, "chunks"), ({}, "all")])
+def test_requests_that_can_be_repeated_reuse_only_what_keeps_them_so(given, reuse):
+    request = llm().stream("abc", **given).request
+    assert (request.reuse, request.retunable) == (reuse, reuse == "all")
+
+
+def test_one_stop_string_may_be_given_as_it_is():
+    assert llm().stream("abc", stop="xy").request.stop == ("xy",)
+    assert llm().stream("abc", stop=["x", "y"]).request.stop == ("x", "y")
+
+
+def test_an_observer_hears_of_a_request_that_ran_to_its_end_and_of_no_other():
+    heard = []
+    model = llm(finished=lambda request, usage, timings: heard.append(usage.completion_tokens))
+    model.generate("abc", max_tokens=3, seed=0)
+    cut = model.stream("abc", max_tokens=3, seed=0)
+    next(cut)
+    cut.close()
+    assert heard == [3]
+
+
+def test_closing_twice_is_no_harm():
+    model = llm()
+    model.close()
+    model.close()
+    assert model.engine.model.closed == 2

@@ -1,0 +1,126 @@
+"""How far two models agree, on models whose logits are written down."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scripted import Letters, ScriptedModel
+
+from phiplug.engine import Engine
+from phiplug.llm import LLM
+from phiplug.parity import CONTINUATION, compare, default_prompts, split_prompts, work
+from phiplug.spi import ModelFiles
+from phiplug.template import ChatTemplate
+
+TEXTS = ["abcdefghij", "klmno"]
+
+
+class Nudged(ScriptedModel):
+    """A model whose logits are shifted: by a constant, which means nothing, and at some positions by more."""
+
+    nudge: float = 0.0
+    at: tuple[int, ...] = ()
+
+    def rows(self, step):
+        end = len(self.held[step.slot])
+        for position, row in zip(range(end - step.rows, end), super().rows(step), strict=True):
+            row = row + np.float32(3.0)  # noqa: PLW2901  the shift of a whole row
+            if position in self.at:
+                row[7] += np.float32(self.nudge)
+            yield row
+
+
+def llm(name, *, nudge=0.0, at=(), **model):
+    engine_model = Nudged(**model)
+    engine_model.nudge, engine_model.at = nudge, at
+    files = ModelFiles("letters", Path("letters"), "gguf")
+    template = ChatTemplate("{{ messages[0].content }}")
+    return LLM(Engine(engine_model, Letters()), template, files=files, backend=name)
+
+
+def test_a_model_agrees_with_itself():
+    found = compare(llm("a"), llm("b"), TEXTS, positions=12)
+    assert found.names == ("a", "b")
+    assert (found.agreement.positions, found.agreement.top1, found.sampled) == (12, 1.0, 1.0)
+    assert found.agreement.kl_mean == found.agreement.kl_p99 == found.agreement.max_difference == 0.0
+    assert found.greedy == found.seeded == (None, None)
+
+
+def test_a_shift_of_a_whole_row_is_no_difference():
+    plain = LLM(
+        Engine(ScriptedModel(), Letters()),
+        ChatTemplate("{{ messages[0].content }}"),
+        files=ModelFiles("letters", Path("letters"), "gguf"),
+        backend="plain",
+    )
+    assert compare(plain, llm("shifted"), TEXTS, positions=15).agreement.max_difference == pytest.approx(0.0, abs=1e-5)
+
+
+def test_positions_where_the_likeliest_token_differs_are_counted():
+    found = compare(llm("a"), llm("b", nudge=40.0, at=(2, 3, 4)), TEXTS[:1], positions=10)
+    assert found.agreement.top1 == 0.7
+    assert found.agreement.max_difference == pytest.approx(40.0 * 15 / 16)
+    assert found.agreement.kl_mean == pytest.approx(3 / 10 * 20.0, rel=0.05)  # 20 is how far the token fell behind
+    assert found.sampled < 0.75
+
+
+def test_a_continuation_that_parts_says_where():
+    found = compare(llm("a"), llm("b", nudge=40.0, at=(12,)), TEXTS[:1], positions=4)
+    assert found.greedy == (3,)
+
+
+def test_a_model_that_depends_on_how_its_prompt_is_cut_shows_as_noise():
+    uneven = llm("b")
+    plain_rows = uneven.engine.model.rows
+    uneven.engine.model.rows = lambda step: (row * (1.1 if len(step.tokens) > 1 else 1.0) for row in plain_rows(step))
+    found = compare(llm("a"), uneven, TEXTS, positions=12)
+    assert found.noise[0].max_difference == 0.0
+    assert found.noise[1].max_difference > 1.0
+
+
+def test_the_work_is_known_beforehand():
+    done = []
+    compare(llm("a"), llm("b"), TEXTS, positions=15, advance=done.append)
+    assert sum(done) == work(15, TEXTS) == 2 * 15 + 4 * 15 + 4 * CONTINUATION * 2
+
+
+def test_prompts_are_divided_by_hyphens():
+    assert split_prompts("one\n---\n\n---\ntwo\nlines\n") == ["one", "two\nlines"]
+
+
+def test_the_built_in_prompts_are_many_and_varied():
+    prompts = default_prompts()
+    assert len(prompts) >= 10
+    assert sum(len(prompt) for prompt in prompts) > 5000
+
+
+def test_parity_of_two_backends_from_the_command_line(phiplug):
+    ran = phiplug("parity", "-m", "toy", "-b", "toy", "-b", "toy", "--positions", "40", "--json")
+    report = json.loads(ran.out)
+    assert ran.code == 0
+    assert report["passed"]
+    assert report["agreement"]["top1"] == 1.0
+    shown = phiplug("parity", "-m", "toy", "-b", "toy", "-b", "toy", "--positions", "40")
+    assert "they agree" in shown.out
+
+
+def test_parity_fails_where_the_bounds_are_not_met(phiplug):
+    ran = phiplug("parity", "-m", "toy", "-b", "toy", "-b", "toy", "--positions", "10", "--min-top1", "1.1")
+    assert ran.code == 1
+    assert "top-1 agreement 1.000 is below 1.1" in ran.out
+
+
+@pytest.mark.parametrize("backends", [(), ("-b", "toy"), ("-b", "toy", "-b", "toy", "-b", "toy")])
+def test_parity_compares_two(phiplug, backends):
+    ran = phiplug("parity", "-m", "toy", *backends)
+    assert ran.code == 2
+    assert "parity compares two" in ran.err
+
+
+def test_a_file_of_prompts_must_be_one(phiplug, tmp_path):
+    (tmp_path / "empty").write_text("\n---\n")
+    assert "holds no text" in phiplug("parity", "-b", "toy", "-b", "toy", "--prompts", str(tmp_path / "empty")).err
+    assert "cannot be read" in phiplug("parity", "-b", "toy", "-b", "toy", "--prompts", str(tmp_path / "none")).err
