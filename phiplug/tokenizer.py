@@ -7,23 +7,20 @@ the ids that llama.cpp gives. It knows nothing of templates and adds no token by
 from __future__ import annotations
 
 import gc
-import json
 import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-from typing import Any
 
 import tokenizers
 from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers
 
-from phiplug.errors import ModelCorrupt, ModelNotFound, ModelUnsupported
+from phiplug.errors import ModelCorrupt, ModelUnsupported
 from phiplug.gguf import Header, read_header
 from phiplug.spi import ModelFiles, Tokenizer
-from phiplug.vocabulary import CONTROL, SPECIAL, UNKNOWN, USER_DEFINED, Spelling, Vocabulary, stop_texts, vocabulary_of
+from phiplug.tokenizer_json import read_tokenizer_json
+from phiplug.vocabulary import Traits, Vocabulary, vocabulary_of
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 
@@ -39,7 +36,7 @@ def load_tokenizer(files: ModelFiles) -> Tokenizer:
     if files.format == "gguf":
         return tokenizer_of(read_header(files.path))
     if files.format == "folder":
-        return _tokenizer_of_folder(files.path)
+        return FileTokenizer(*read_tokenizer_json(files.path))
     raise ModelUnsupported(f"{files.path.name} is of the format {files.format!r}, and no plugin has its tokenizer")
 
 
@@ -51,21 +48,7 @@ def tokenizer_of(header: Header) -> Tokenizer:
             engine = _engine(vocabulary)
         except Exception as error:  # noqa: BLE001 - `tokenizers` raises nothing narrower
             raise ModelCorrupt(f"{header.path.name}: the vocabulary does not hold together: {error}") from None
-    by_kind = {
-        kind: {vocabulary.ids[text] for text, type_ in vocabulary.special.items() if type_ == kind} for kind in SPECIAL
-    }
-    traits = Traits(
-        spelling=vocabulary.spelling,
-        control=frozenset(by_kind[CONTROL]),
-        silent=frozenset(by_kind[CONTROL] | by_kind[UNKNOWN]) | vocabulary.unused,
-        literal=frozenset(by_kind[USER_DEFINED]),
-        bos_id=vocabulary.bos_id,
-        adds_bos=vocabulary.adds_bos,
-        stop_ids=vocabulary.stop_ids,
-        special_tokens=vocabulary.special_tokens,
-        space_eaters=vocabulary.space_eaters,
-    )
-    return FileTokenizer(engine, len(vocabulary.ids), traits)
+    return FileTokenizer(engine, len(vocabulary.ids), vocabulary.traits)
 
 
 def with_bos(ids: Sequence[int], tokenizer: Tokenizer) -> list[int]:
@@ -75,33 +58,6 @@ def with_bos(ids: Sequence[int], tokenizer: Tokenizer) -> list[int]:
         return list(ids)
     begin = next((at for at, token in enumerate(ids) if token != bos), len(ids))
     return [bos, *ids[begin:]]
-
-
-@dataclass(frozen=True, slots=True)
-class Traits:
-    """What a tokenizer's files say beside how text becomes ids.
-
-    Attributes:
-        spelling: how a token's text stands for bytes.
-        control: ids of control tokens.
-        silent: ids that stand for no bytes: those, and some others.
-        literal: ids whose text is what it says, whatever the spelling.
-        bos_id: the id that begins a sequence, or None.
-        adds_bos: whether the model asks for it.
-        stop_ids: the ids that end an answer.
-        special_tokens: the texts of bos_token, eos_token, unk_token and pad_token.
-        space_eaters: the special tokens that swallow the white space after them.
-    """
-
-    spelling: Spelling
-    control: frozenset[int]
-    silent: frozenset[int]
-    literal: frozenset[int]
-    bos_id: int | None
-    adds_bos: bool
-    stop_ids: frozenset[int]
-    special_tokens: Mapping[str, str]
-    space_eaters: frozenset[str] = frozenset()
 
 
 class FileTokenizer:
@@ -167,9 +123,9 @@ class FileTokenizer:
 
 
 def _engine(vocabulary: Vocabulary) -> tokenizers.Tokenizer:
-    ids, merges = dict(vocabulary.ids), list(vocabulary.merges)
+    ids, merges = vocabulary.ids, vocabulary.merges
     if vocabulary.words is None:
-        unknown = vocabulary.special_tokens.get("unk_token")
+        unknown = vocabulary.traits.special_tokens.get("unk_token")
         engine = tokenizers.Tokenizer(models.BPE(ids, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True))
         spaces = normalizers.Replace(" ", "\u2581")
         prefix = [normalizers.Prepend("\u2581")] if vocabulary.space_prefix else []
@@ -180,10 +136,7 @@ def _engine(vocabulary: Vocabulary) -> tokenizers.Tokenizer:
         spell = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         engine.pre_tokenizer = pre_tokenizers.Sequence([*cuts, spell])
     engine.add_tokens(
-        [
-            AddedToken(text, special=type_ != USER_DEFINED, normalized=False)
-            for text, type_ in vocabulary.special.items()
-        ]
+        [AddedToken(text, special=hidden, normalized=False) for text, hidden in vocabulary.special.items()]
     )
     return engine
 
@@ -222,80 +175,3 @@ def _bytes_of_byte_level(text: str) -> bytes:
 def _bytes_of_sentencepiece(text: str) -> bytes:
     byte = _BYTE_TOKEN.fullmatch(text)
     return bytes((int(byte[1], 16),)) if byte else text.replace("\u2581", " ").encode()
-
-
-def _tokenizer_of_folder(folder: Path) -> Tokenizer:
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        raise ModelNotFound(f"{folder} has no {path.name}")
-    try:
-        engine = tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # noqa: BLE001 - `tokenizers` raises nothing narrower
-        raise ModelCorrupt(f"{path} is no tokenizer: {error}") from None
-    engine.no_truncation()
-    engine.no_padding()
-    added = engine.get_added_tokens_decoder()
-    size = max([engine.get_vocab_size(), *(token + 1 for token in added)])
-    config = _read_json(folder / "tokenizer_config.json")
-    special = _special_tokens(config, _read_json(folder / "special_tokens_map.json"))
-    control = {token for token, entry in added.items() if entry.special}
-    bos = _id_of(engine, special.get("bos_token"))
-    traits = Traits(
-        spelling=_spelling_of(engine, path),
-        control=frozenset(control),
-        silent=frozenset(control),
-        literal=frozenset(added.keys() - control),
-        bos_id=bos,
-        adds_bos=bos is not None and bool(config.get("add_bos_token", engine.encode("").ids[:1] == [bos])),
-        stop_ids=frozenset(_folder_stops(folder, engine, special)),
-        special_tokens=special,
-    )
-    return FileTokenizer(engine, size, traits)
-
-
-def _folder_stops(folder: Path, engine: tokenizers.Tokenizer, special: Mapping[str, str]) -> set[int]:
-    """Collect the ids that end an answer: eos, those of generation_config.json, and stop texts among added tokens."""
-    listed = _read_json(folder / "generation_config.json").get("eos_token_id", [])
-    stops = {token for token in (listed if isinstance(listed, list) else [listed]) if isinstance(token, int)}
-    eos = _id_of(engine, special.get("eos_token"))
-    added = {entry.content: token for token, entry in engine.get_added_tokens_decoder().items()}
-    return stops | ({eos} if eos is not None else set()) | {added[text] for text in stop_texts(added)}
-
-
-def _special_tokens(*sources: Mapping[str, Any]) -> dict[str, str]:  # Any: what JSON holds
-    """Return the texts of the named tokens out of the first source that has each; some write a token as an object."""
-    texts: dict[str, str] = {}
-    for name in ("bos_token", "eos_token", "unk_token", "pad_token"):
-        entries = (source.get(name) for source in sources)
-        found = (entry.get("content") if isinstance(entry, dict) else entry for entry in entries)
-        if text := next((text for text in found if isinstance(text, str)), None):
-            texts[name] = text
-    return texts
-
-
-def _id_of(engine: tokenizers.Tokenizer, text: str | None) -> int | None:
-    return None if text is None else engine.token_to_id(text)
-
-
-def _spelling_of(engine: tokenizers.Tokenizer, path: Path) -> Spelling:
-    """Tell from its decoder how a tokenizer.json spells bytes."""
-    decoder = str(engine.decoder)
-    if "ByteLevel(" in decoder:
-        return "byte-level"
-    if "ByteFallback(" in decoder or "Metaspace(" in decoder:
-        return "sentencepiece"
-    raise ModelUnsupported(f"{path} spells its tokens in a way that is not known here: its decoder is {decoder}")
-
-
-def _read_json(path: Path) -> dict[str, Any]:  # Any: what JSON holds
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise ModelNotFound(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise ModelCorrupt(f"{path} is damaged: {error}") from None
-    if not isinstance(value, dict):
-        raise ModelCorrupt(f"{path} is damaged: it holds no JSON object")
-    return value

@@ -7,7 +7,7 @@ Keys: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md#tokenizer.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -64,36 +64,52 @@ _NO_STOP_BESIDE: Mapping[str, tuple[frozenset[str], ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Vocabulary:
-    """What a GGUF says about its tokens.
+class Traits:
+    """What a tokenizer's files say beside how text becomes ids.
 
     Attributes:
         spelling: how a token's text stands for bytes.
-        ids: of the tokens by their texts, in order from 0.
-        special: the types, as above, of those that are found in text before anything else is.
-        unused: ids that stand for nothing and fill the vocabulary up.
-        merges: which two neighbours become one token, the first ones first.
-        words: how the text is cut before the merges; None for not at all.
-        space_prefix: whether text gets a space in front.
-        space_eaters: the special tokens that swallow the white space after them, as most of phi-3's do.
+        control: ids of control tokens.
+        silent: ids that stand for no bytes: those, and some others.
+        literal: ids whose text is what it says, whatever the spelling.
         bos_id: the id that begins a sequence, or None.
         adds_bos: whether the model asks for it.
         stop_ids: the ids that end an answer.
-        special_tokens: the texts of bos_token, eos_token, unk_token and pad_token.
+        special_tokens: the texts of bos_token, eos_token, unk_token and pad_token, where there are such.
+        space_eaters: the texts of tokens that swallow the white space after them.
     """
 
     spelling: Spelling
-    ids: Mapping[str, int]
-    special: Mapping[str, int]
-    unused: frozenset[int]
-    merges: Sequence[tuple[str, str]]
-    words: PreTokenizer | None
-    space_prefix: bool
-    space_eaters: frozenset[str]
+    control: frozenset[int]
+    silent: frozenset[int]
+    literal: frozenset[int]
     bos_id: int | None
     adds_bos: bool
     stop_ids: frozenset[int]
     special_tokens: Mapping[str, str]
+    space_eaters: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """What a GGUF says about its tokens.
+
+    Attributes:
+        ids: of the tokens by their texts, in order from 0.
+        special: the tokens that are found in text before anything else is, and whether only where control tokens are
+            looked for.
+        merges: which two neighbours become one token, the first ones first.
+        words: how the text is cut before the merges; None for not at all, as SentencePiece does.
+        space_prefix: whether text gets a space in front.
+        traits: the rest.
+    """
+
+    ids: dict[str, int]
+    special: Mapping[str, bool]
+    merges: list[tuple[str, str]]
+    words: PreTokenizer | None
+    space_prefix: bool
+    traits: Traits
 
 
 def vocabulary_of(header: Header) -> Vocabulary:
@@ -109,29 +125,38 @@ def vocabulary_of(header: Header) -> Vocabulary:
     texts = list(ids)
     types = keys.array("token_type", len(ids), (NORMAL,) * len(ids))
     odd = {token: type_ for token, type_ in enumerate(types) if type_ != NORMAL}
-    special = {texts[token]: type_ for token, type_ in odd.items() if type_ in SPECIAL}
-    named = {name: keys.token_id(name, len(ids)) for name in ("bos", "eos", "eot", "eom", "unknown", "padding")}
-    adds_bos = bool(keys.get("add_bos_token", words.adds_bos if words else True))
-    if adds_bos and named["bos"] is None:
-        raise ModelCorrupt(f"{keys.file} asks for a bos token and does not say which")
-    ends = (token for name in ("eos", "eot", "eom") if (token := named[name]) is not None)
     return Vocabulary(
-        spelling="byte-level" if words else "sentencepiece",
         ids=ids,
-        special=special,
-        unused=frozenset(token for token, type_ in odd.items() if type_ == UNUSED),
+        special={texts[token]: type_ != USER_DEFINED for token, type_ in odd.items() if type_ in SPECIAL},
         merges=_pairs(keys) if words else _scored(keys, texts, odd),
         words=words,
         space_prefix=not words and bool(keys.get("add_space_prefix", True)),
-        space_eaters=_space_eaters(header, special),
+        traits=_traits(keys, words, texts, odd),
+    )
+
+
+def _traits(keys: _Keys, words: PreTokenizer | None, texts: Sequence[str], odd: Mapping[int, int]) -> Traits:
+    """Collect what the file says of single tokens; `odd` has the types of those that are not normal."""
+    named = {name: keys.token_id(name, len(texts)) for name in ("bos", "eos", "eot", "eom", "unknown", "padding")}
+    adds_bos = bool(keys.get("add_bos_token", words.adds_bos if words else True))
+    if adds_bos and named["bos"] is None:
+        raise ModelCorrupt(f"{keys.file} asks for a bos token and does not say which")
+    special = {texts[token]: token for token, type_ in odd.items() if type_ in SPECIAL}
+    ends = (token for name in ("eos", "eot", "eom") if (token := named[name]) is not None)
+    return Traits(
+        spelling="byte-level" if words else "sentencepiece",
+        control=frozenset(token for token, type_ in odd.items() if type_ == CONTROL),
+        silent=frozenset(token for token, type_ in odd.items() if type_ in (CONTROL, UNKNOWN, UNUSED)),
+        literal=frozenset(token for token, type_ in odd.items() if type_ == USER_DEFINED),
         bos_id=named["bos"],
         adds_bos=adds_bos,
-        stop_ids=frozenset({ids[text] for text in stop_texts(special)}.union(ends)),
+        stop_ids=frozenset({special[text] for text in stop_texts(special)}.union(ends)),
         special_tokens={
             f"{short}_token": texts[token]
             for short, name in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding"))
             if (token := named[name]) is not None
         },
+        space_eaters=frozenset(special) - {"<unk>", "<s>", "<|endoftext|>"} if keys.of_phi3 else frozenset(),
     )
 
 
@@ -170,12 +195,18 @@ class _Keys:
         self.file = header.path.name
         self._metadata = header.metadata
 
+    @property
+    def of_phi3(self) -> bool:
+        """Tell, as llama.cpp does, by the name: a GGUF does not say which tokens swallow white space."""
+        name = str(self._metadata.get("general.name")).lower()
+        return "phi-3" in name or "phi3" in name
+
     def get(self, name: str, default: Any = None) -> Any:  # Any: the file says what it holds
         return self._metadata.get(f"tokenizer.ggml.{name}", default)
 
     def array(self, name: str, length: int, default: Any = ()) -> Any:  # Any: as get
         values = self.get(name, default)
-        if not isinstance(values, Sequence) or len(values) != length:
+        if not isinstance(values, tuple) or len(values) != length:
             raise ModelCorrupt(
                 f"{self.file}: tokenizer.ggml.{name} does not have one element for each of {length} tokens"
             )
@@ -231,10 +262,3 @@ def _pairs(keys: _Keys) -> list[tuple[str, str]]:
 def _scored(keys: _Keys, texts: Sequence[str], odd: Mapping[int, int]) -> list[tuple[str, str]]:
     apart = {texts[token] for token, type_ in odd.items() if type_ in (UNKNOWN, CONTROL, BYTE)}
     return merges_of_scores(texts, keys.array("scores", len(texts)), apart)
-
-
-def _space_eaters(header: Header, special: Iterable[str]) -> frozenset[str]:
-    """Tell, as llama.cpp does by the model's name, which tokens swallow white space: a GGUF does not say it."""
-    name = str(header.metadata.get("general.name")).lower()
-    is_phi3 = "phi-3" in name or "phi3" in name
-    return frozenset(special) - {"<unk>", "<s>", "<|endoftext|>"} if is_phi3 else frozenset()
