@@ -26,19 +26,24 @@ def choose(backends: Sequence[Backend], files: ModelFiles) -> Backend:
         BackendUnavailable: some would accept the model, but none works here.
         ModelUnsupported: none accepts it.
     """
-    accepting = [backend for backend in backends if _ask(partial(backend.accepts, files), otherwise=False)]
-    if not accepting:
+    takers = accepting(backends, files)
+    if not takers:
         raise ModelUnsupported(
             f"no installed backend accepts {files.reference!r} ({files.format})", hint="phiplug backends lists them"
         )
     broken = Probe(available=False, reason="its probe failed")
-    probes = {backend.name: _ask(backend.probe, otherwise=broken) for backend in accepting}
-    working = [backend for backend in accepting if probes[backend.name].available]
+    probes = {backend.name: _ask(backend.probe, otherwise=broken) for backend in takers}
+    working = [backend for backend in takers if probes[backend.name].available]
     if not working:
         reasons = "; ".join(f"{name}: {probe.reason}" for name, probe in probes.items())
         install = next((probe.install for probe in probes.values() if probe.install), None)
         raise BackendUnavailable(f"no backend for {files.reference!r} works here: {reasons}", hint=install)
     return min(working, key=lambda backend: _preference(backend.name, probes[backend.name]))
+
+
+def accepting(backends: Sequence[Backend], files: ModelFiles) -> list[Backend]:
+    """Return the backends that take these files, whether they work here or not."""
+    return [backend for backend in backends if _ask(partial(backend.accepts, files), otherwise=False)]
 
 
 def _preference(name: str, probe: Probe) -> tuple[bool, int, str]:

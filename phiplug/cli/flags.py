@@ -87,7 +87,7 @@ class ModelFlags:
             threads=self.threads,
             gpu_layers=self.gpu_layers,
             exact_scales=self.exact_scales,
-            chat_template=_template_source(self.chat_template),
+            chat_template=template_source(self.chat_template),
             offline=self.offline,
             verbose=self.verbose,
             progress=DownloadBar(),
@@ -254,7 +254,7 @@ def _bias(text: str) -> tuple[int, float]:
         raise InvalidParameter("logit_bias", f"{text!r} is not ID=BIAS, as in 42=-1.5") from None
 
 
-def _template_source(given: str | None) -> str | None:
+def template_source(given: str | None) -> str | None:
     """Read a chat template from the file that the user names."""
     if given is None:
         return None

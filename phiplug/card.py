@@ -1,0 +1,144 @@
+"""A model's files -> all that can be said of the model without loading it into an engine.
+
+Facts from the headers, the tokenizer, the chat template with a sample of its work, and which backends would take it. A
+part that is damaged, or of a kind that is not known here, is reported in its place and hides none of the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+from phiplug.aliases import ALIASES
+from phiplug.choice import accepting
+from phiplug.errors import PhiplugError
+from phiplug.facts import ModelFacts, facts_of
+from phiplug.preview import Preview, preview
+from phiplug.template import ChatTemplate, find_template
+from phiplug.tokenizer import load_tokenizer
+from phiplug.vocabulary import STOP_TEXTS
+
+if TYPE_CHECKING:
+    from phiplug.plugins import Plugins
+    from phiplug.spi import ModelFiles, Tokenizer
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerCard:
+    """What is to be known of a tokenizer.
+
+    Attributes:
+        vocab_size: how many ids there are.
+        bos_id: the id that begins a sequence, or None.
+        adds_bos: whether the model asks for it.
+        stop_ids: the ids that end an answer, with their texts; "" where that is not known.
+    """
+
+    vocab_size: int
+    bos_id: int | None
+    adds_bos: bool
+    stop_ids: Mapping[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateCard:
+    """What is to be known of a chat template.
+
+    Attributes:
+        source: in Jinja.
+        variables: the names that it reads from outside, or None where it is invalid.
+        preview: what it makes of a sample conversation, or None where it cannot.
+    """
+
+    source: str
+    variables: tuple[str, ...] | None = None
+    preview: Preview | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What is to be known of a model.
+
+    Attributes:
+        reference: what was asked for.
+        path: the GGUF file (the first one of a split), or the folder.
+        format: "gguf", "folder", or a plugin's own word.
+        facts: what the files say.
+        tokenizer: None where it cannot be built.
+        template: None where there is none.
+        backends: the names of those that take such files, whether they work here or not.
+        problems: what is wrong, each in a line.
+    """
+
+    reference: str
+    path: str
+    format: str
+    facts: ModelFacts
+    tokenizer: TokenizerCard | None
+    template: TemplateCard | None
+    backends: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
+def card_of(files: ModelFiles, plugins: Plugins, *, template: str | None = None) -> Card:
+    """Look into a model's files.
+
+    Args:
+        files: where they are.
+        plugins: who may bring a tokenizer, a template or a backend.
+        template: Jinja source to be looked at in the place of the model's own.
+
+    Raises:
+        ModelError: the header cannot be read.
+        PluginError: a plugin failed.
+    """
+    problems: list[str] = []
+    facts = facts_of(files)
+    tokenizer = _tried(lambda: plugins.tokenizer(files) or load_tokenizer(files), problems)
+    source = template or plugins.chat_template(files) or _tried(lambda: find_template(files), problems)
+    return Card(
+        reference=files.reference,
+        path=str(files.path),
+        format=files.format,
+        facts=replace(facts, licence=licence_of(files, facts)),
+        tokenizer=_tokenizer_card(tokenizer) if tokenizer else None,
+        template=_template_card(ChatTemplate(source), tokenizer, problems) if source else None,
+        backends=tuple(backend.name for backend in accepting(plugins.backends(), files)),
+        problems=tuple(problems),
+    )
+
+
+def licence_of(files: ModelFiles, facts: ModelFacts) -> str | None:
+    """Return a model's licence as its files spell it, or else as the table of short names has it."""
+    known = (alias.licence for alias in ALIASES.values() if files.reference in (alias.name, *alias.references))
+    return facts.licence or next(known, None)
+
+
+def _tokenizer_card(tokenizer: Tokenizer) -> TokenizerCard:
+    texts = {}
+    for text in STOP_TEXTS.union(tokenizer.special_tokens.values()):
+        ids = tokenizer.encode(text)
+        if len(ids) == 1:
+            texts[ids[0]] = text
+    stops = {token: texts.get(token, "") for token in sorted(tokenizer.stop_ids)}
+    return TokenizerCard(tokenizer.vocab_size, tokenizer.bos_id, tokenizer.adds_bos, stops)
+
+
+def _template_card(template: ChatTemplate, tokenizer: Tokenizer | None, problems: list[str]) -> TemplateCard:
+    variables = _tried(template.variables, problems)
+    if variables is None:
+        return TemplateCard(template.source)
+    sample = _tried(lambda: preview(template, tokenizer), problems) if tokenizer else None
+    return TemplateCard(template.source, tuple(variables), sample)
+
+
+def _tried(part: Callable[[], T], problems: list[str]) -> T | None:
+    """Return what `part` does; what goes wrong in it becomes a line of `problems`."""
+    try:
+        return part()
+    except PhiplugError as error:
+        problems.append(f"{error} [{type(error).__name__}]")
+        return None

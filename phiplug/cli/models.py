@@ -1,0 +1,154 @@
+"""`phiplug models`: list what is on this machine, fetch, look into, remove. None of it imports an engine."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from phiplug.cli.flags import command_app, template_source
+from phiplug.errors import ModelError, ModelNotFound
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from phiplug.inventory import StoredModel
+    from phiplug.plugins import Plugins
+    from phiplug.spi import ModelFiles
+
+app = command_app()
+AsJson = Annotated[bool, typer.Option("--json", help="One line with everything.")]
+Model = Annotated[str, typer.Argument(help="A path, an alias, hf:owner/repo or package:name/file.gguf.")]
+
+
+@app.callback(no_args_is_help=True)
+def models() -> None:
+    """List, fetch, look into and remove models."""
+
+
+@app.command("list")
+def list_(as_json: AsJson = False) -> None:
+    """List the models in the hub's cache and in installed packages."""
+    from phiplug.cli import card
+    from phiplug.load import aliases
+    from phiplug.plugins import Plugins
+
+    names = _named(aliases(Plugins.installed()))
+    rows = [_row(model, [name for name, path in names.items() if path == model.path]) for model in _stored()]
+    if as_json:
+        typer.echo(json.dumps(rows, ensure_ascii=False))
+        return
+    card.print_list(rows)
+    absent = sorted(name for name, path in names.items() if path is None)
+    typer.secho(f"fetched when first used: {', '.join(absent)}" if absent else "", dim=True, err=True)
+
+
+@app.command()
+def pull(model: Model) -> None:
+    """Fetch a model, unless it is here already, and print where it is."""
+    from phiplug.cli.progress import DownloadBar
+    from phiplug.load import find
+    from phiplug.plugins import Plugins
+
+    typer.echo(find(model, Plugins.installed(), progress=DownloadBar()).path)
+
+
+@app.command()
+def info(
+    model: Model,
+    template: Annotated[
+        bool, typer.Option("--template", help="The chat template, and what it makes of a conversation.")
+    ] = False,
+    chat_template: Annotated[
+        str | None,
+        typer.Option("--chat-template", help="A Jinja file to look at in place of the model's.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a model is, from its header alone; nothing is fetched."""
+    from phiplug.card import card_of
+    from phiplug.cli import card
+    from phiplug.plugins import Plugins
+
+    plugins = Plugins.installed()
+    plugins.backends()  # loaded, because a backend may know models of its own
+    found = card_of(_here(model, plugins), plugins, template=template_source(chat_template))
+    if as_json:
+        typer.echo(json.dumps(asdict(found), ensure_ascii=False))
+    elif template:
+        card.print_template(found)
+    else:
+        card.print_card(found)
+
+
+@app.command()
+def rm(model: Model) -> None:
+    """Remove a model from the hub's cache."""
+    from rich.filesize import decimal
+
+    from phiplug.inventory import remove
+    from phiplug.load import aliases
+    from phiplug.plugins import Plugins
+
+    freed = remove(model, aliases=aliases(Plugins.installed()))
+    typer.secho(f"{model} is removed; {decimal(freed)} became free", err=True)
+
+
+def _here(reference: str, plugins: Plugins) -> ModelFiles:
+    """Find a model that is on this machine; to look into one is no reason to fetch it."""
+    from phiplug.load import aliases, find
+    from phiplug.reference import parse
+
+    try:
+        return find(reference, plugins, offline=True)
+    except ModelNotFound:
+        if parse(reference).kind != "hub" and reference not in aliases(plugins):
+            raise
+        raise ModelNotFound(
+            f"{reference} is not on this machine", hint=f"`phiplug models pull {reference}` fetches it"
+        ) from None
+
+
+def _stored() -> list[StoredModel]:
+    from phiplug.inventory import in_cache, in_packages
+
+    return in_packages() + in_cache()
+
+
+def _named(aliases: Mapping[str, Sequence[str]]) -> dict[str, Path | None]:
+    """Return where the model of each short name is; None where it is not on this machine."""
+    from phiplug.hub import resolve
+
+    found: dict[str, Path | None] = dict.fromkeys(aliases)
+    for name in aliases:
+        with contextlib.suppress(ModelError):
+            found[name] = resolve(name, aliases=aliases, offline=True).path
+    return found
+
+
+def _row(model: StoredModel, names: list[str]) -> dict[str, Any]:  # Any: what JSON holds
+    """Describe a model of the list; one whose header cannot be read is listed with the reason."""
+    from phiplug.card import licence_of
+    from phiplug.facts import ModelFacts, facts_of
+    from phiplug.spi import ModelFiles
+
+    files = ModelFiles(names[0] if names else model.reference, model.path, model.format)
+    try:
+        facts, problem = facts_of(files), None
+    except ModelError as error:
+        facts, problem = ModelFacts(), f"{error} [{type(error).__name__}]"
+    return {
+        "reference": model.reference,
+        "aliases": names,
+        "path": str(model.path),
+        "format": model.format,
+        "size": model.size,
+        "place": model.place,
+        "quantization": facts.quantization,
+        "licence": licence_of(files, facts),
+        "problem": problem,
+    }

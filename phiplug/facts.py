@@ -1,0 +1,210 @@
+"""A model's files -> what they say about the model, read from headers alone.
+
+A GGUF says it in its metadata and tensor table, a folder in config.json and at the head of each safetensors file. No
+weight is read. It knows nothing of tokenizers, templates or engines.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from phiplug.errors import ModelCorrupt, ModelNotFound
+from phiplug.gguf import Header, read_header
+from phiplug.selection import CONFIG, parts
+from phiplug.spi import ModelFiles
+
+_MAX_HEADER = 100_000_000  # bytes: safetensors' own limit
+_GGUF_TOKENIZERS = {"gpt2": "byte-level BPE", "llama": "SentencePiece", "t5": "unigram", "bert": "WordPiece"}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What a model's files say; None where they do not.
+
+    Attributes:
+        name: what its makers call it.
+        architecture: "llama", "qwen3", ... as the files have it.
+        parameters: how many numbers the weights are; those that are packed count as what they stand for.
+        bits_per_weight: of all weights together, scales included.
+        size: of all files with weights, in bytes.
+        quantization: "Q4_K_M", "4 bits in groups of 64", "bfloat16", ...
+        context_length: how many tokens it was trained for.
+        layers: how many.
+        width: of a token's vector.
+        heads: how many heads the queries have.
+        kv_heads: how many heads the keys and values have.
+        rope: the base of the rotary embedding, and how it is stretched.
+        tokenizer: of which kind.
+        licence: as the files spell it.
+    """
+
+    name: str | None = None
+    architecture: str | None = None
+    parameters: int | None = None
+    bits_per_weight: float | None = None
+    size: int | None = None
+    quantization: str | None = None
+    context_length: int | None = None
+    layers: int | None = None
+    width: int | None = None
+    heads: int | None = None
+    kv_heads: int | None = None
+    rope: str | None = None
+    tokenizer: str | None = None
+    licence: str | None = None
+
+
+def facts_of(files: ModelFiles) -> ModelFacts:
+    """Read what a model's files say; of a format that a plugin made up, that is nothing.
+
+    Raises:
+        ModelNotFound: a file is missing or cannot be opened.
+        ModelCorrupt: a header is damaged.
+        ModelUnsupported: a header is of a kind that is not read here.
+    """
+    if files.format == "gguf":
+        return _of_gguf(read_header(files.path))
+    if files.format == "folder":
+        return _of_folder(files.path)
+    return ModelFacts()
+
+
+def _of_gguf(header: Header) -> ModelFacts:
+    metadata, name = header.metadata, header.path.name
+    return ModelFacts(
+        name=_text(metadata.get("general.name")),
+        architecture=header.architecture,
+        parameters=header.parameter_count,
+        bits_per_weight=header.bits_per_weight,
+        size=sum(header.path.with_name(part).stat().st_size for part in parts(name)),
+        quantization=header.quantization,
+        context_length=_number(header.hyperparameter("context_length")),
+        layers=_number(header.hyperparameter("block_count")),
+        width=_number(header.hyperparameter("embedding_length")),
+        heads=_number(header.hyperparameter("attention.head_count")),
+        kv_heads=_number(header.hyperparameter("attention.head_count_kv")),
+        rope=_rope(
+            header.hyperparameter("rope.freq_base"),
+            header.hyperparameter("rope.scaling.type"),
+            header.hyperparameter("rope.scaling.factor"),
+        ),
+        tokenizer=_gguf_tokenizer(metadata),
+        licence=_text(metadata.get("general.license")),
+    )
+
+
+def _gguf_tokenizer(metadata: Mapping[str, Any]) -> str | None:  # Any: what the file says it holds
+    model, pre = (_text(metadata.get(f"tokenizer.ggml.{key}")) for key in ("model", "pre"))
+    kind = _GGUF_TOKENIZERS.get(model or "", model)
+    return f"{kind}, {pre}" if kind and pre and pre != "default" else kind
+
+
+def _of_folder(folder: Path) -> ModelFacts:
+    config = _read_json(folder / CONFIG)
+    text = config.get("text_config")
+    config |= text if isinstance(text, dict) else {}
+    quantization = config.get("quantization") or config.get("quantization_config")
+    packing = quantization if isinstance(quantization, dict) else {}
+    files = sorted(folder.glob("*.safetensors"))
+    tensors = {name: entry for file in files for name, entry in _tensors_of(file).items()}
+    parameters = sum(_elements(name, tensors, packing) for name in tensors)
+    weight_bytes = sum(entry["data_offsets"][1] - entry["data_offsets"][0] for entry in tensors.values())
+    rope = config.get("rope_parameters") or config.get("rope_scaling")
+    scaling = rope if isinstance(rope, dict) else {}
+    return ModelFacts(
+        name=_text(config.get("_name_or_path")) or None,
+        architecture=_text(config.get("model_type")),
+        parameters=parameters,
+        bits_per_weight=8 * weight_bytes / parameters if parameters else None,
+        size=sum(file.stat().st_size for file in files),
+        quantization=_packed_as(packing) or _text(config.get("torch_dtype") or config.get("dtype")),
+        context_length=_number(config.get("max_position_embeddings")),
+        layers=_number(config.get("num_hidden_layers")),
+        width=_number(config.get("hidden_size")),
+        heads=_number(config.get("num_attention_heads")),
+        kv_heads=_number(config.get("num_key_value_heads")),
+        rope=_rope(
+            config.get("rope_theta") or scaling.get("rope_theta"),
+            scaling.get("rope_type") or scaling.get("type"),
+            scaling.get("factor"),
+        ),
+        tokenizer="tokenizer.json" if (folder / "tokenizer.json").is_file() else None,
+    )
+
+
+def _tensors_of(path: Path) -> dict[str, Any]:  # Any: what JSON holds, checked as far as it is used here
+    """Read the head of a safetensors file: https://github.com/huggingface/safetensors."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            entries = json.loads(file.read(length)) if length <= _MAX_HEADER else None
+    except OSError as error:
+        raise ModelNotFound(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        entries = None
+    if not isinstance(entries, dict):
+        raise ModelCorrupt(f"{path} is cut off, or no safetensors file", hint="download it again")
+    entries.pop("__metadata__", None)
+    try:
+        for entry in entries.values():
+            start, end = entry["data_offsets"]
+            math.prod(map(int, [*entry["shape"], start, end]))
+    except (KeyError, TypeError, ValueError):
+        raise ModelCorrupt(f"{path} is damaged: its header is incomplete") from None
+    return entries
+
+
+def _elements(name: str, tensors: Mapping[str, Any], packing: Mapping[str, Any]) -> int:  # Any: what JSON holds
+    """Return how many weights a tensor is: MLX packs 32 // bits of them into a number, and keeps scales and biases."""
+    stem, _, kind = name.rpartition(".")
+    if kind in ("scales", "biases") and f"{stem}.scales" in tensors:
+        return 0
+    count: int = math.prod(tensors[name]["shape"])
+    if kind != "weight" or f"{stem}.scales" not in tensors:
+        return count
+    own = packing.get(stem)
+    bits = _number((own if isinstance(own, dict) else packing).get("bits"))
+    return count * 32 // bits if bits else count
+
+
+def _packed_as(packing: Mapping[str, Any]) -> str | None:  # Any: what JSON holds
+    bits, group = packing.get("bits"), packing.get("group_size")
+    if bits and group:
+        return f"{bits} bits in groups of {group}"
+    return f"{bits} bits" if bits else _text(packing.get("quant_method"))
+
+
+def _rope(base: Any, scaling: Any, factor: Any) -> str | None:  # Any: what a header holds
+    if not isinstance(base, int | float):
+        return None
+    stretched = f", {scaling} scaling" if isinstance(scaling, str) and scaling not in ("none", "default") else ""
+    by = f" by {factor:g}" if stretched and isinstance(factor, int | float) else ""
+    return f"base {base:,.10g}{stretched}{by}"
+
+
+def _text(value: Any) -> str | None:  # Any: what a header holds
+    return value if isinstance(value, str) else None
+
+
+def _number(value: Any) -> int | None:  # Any: what a header holds; where layers differ, it is an array
+    if isinstance(value, tuple | list):
+        numbers = [number for number in value if isinstance(number, int)]
+        return max(numbers, default=None)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _read_json(path: Path) -> dict[str, Any]:  # Any: what JSON holds
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelNotFound(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise ModelCorrupt(f"{path} is no JSON object")
+    return value
