@@ -56,6 +56,7 @@ def phiplug_register_backends() -> list[Backend]:
             probe=probe,
             accepts=accepts,
             load=load,
+            default_model="smollm2",
         )
     ]
 

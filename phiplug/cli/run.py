@@ -136,6 +136,7 @@ def _report(llm: LLM, completion: Completion) -> dict[str, Any]:  # Any: what JS
             "path": str(path),
             "sha256": sha256_of(path, memo()) if path.is_file() else None,
             "quantization": info.quantization,
+            "facts": dict(info.facts),
         },
         "sampling": {field.name: getattr(completion.sampling, field.name) for field in fields(completion.sampling)}
         | {"logit_bias": dict(completion.sampling.logit_bias)},
