@@ -17,6 +17,7 @@ import typer
 
 from phiplug.cli import complain
 from phiplug.cli.flags import OUTPUT, PROMPT, LoadFlags, SamplingFlags, command_app, takes
+from phiplug.cli.terminal import is_interactive, piped_lines, typed_lines, unechoed
 from phiplug.errors import PhiplugError, PhiplugWarning, outcome_of
 
 if TYPE_CHECKING:
@@ -49,17 +50,17 @@ class ChatFlags:
 @takes(LoadFlags, SamplingFlags, ChatFlags)
 def chat(load: LoadFlags, sampling: SamplingFlags, flags: ChatFlags) -> None:
     """Talk with a model, turn after turn; /help lists what else it understands."""
-    from phiplug.cli import slash, terminal
+    from phiplug.cli import slash
     from phiplug.conversation import Conversation
     from phiplug.transcript import AnswerOptions
 
     options = AnswerOptions(sampling.params(), flags.max_tokens, tuple(flags.stop or ()), flags.strict_content)
-    interactive = terminal.is_interactive()
+    interactive = is_interactive()
     session = Session(Conversation(load.load(), system=flags.system, options=options), load, interactive=interactive)
     try:
         if interactive:
             note(f"{slash.about(session.conversation.llm)}\n{GREETING}\n")
-        session.run(terminal.typed_lines(slash.completions()) if interactive else terminal.piped_lines())
+        session.run(typed_lines(slash.completions()) if interactive else piped_lines())
     finally:
         session.conversation.llm.close()
     if session.failure and not interactive:
@@ -126,13 +127,15 @@ class Session:
         with self._each_warning_once():
             reply = self.conversation.send(text)
         try:
-            self._print(reply)
+            with unechoed() if self._interactive else contextlib.nullcontext():
+                self._print(reply)
         except KeyboardInterrupt:
             if not self._interactive:
                 raise
             with _deaf():
                 reply.close()
-                note("\nstopped; " + ("what was said is kept" if reply.text else "your message was taken back"))
+                _end_line(reply)
+                note("stopped; " + ("what was said is kept" if reply.text else "your message was taken back"))
         finally:
             self.held = len(reply.request.prompt_ids) + reply.tokens
 
@@ -141,10 +144,12 @@ class Session:
             for chunk in reply:
                 print(chunk.text, end="", flush=True)
         except PhiplugError:
-            print("\n" if reply.text else "", end="", flush=True)
+            _end_line(reply)
             raise
         self.last = chunk
-        print("" if reply.text.endswith("\n") else "\n", end="", flush=True)
+        if not reply.text:
+            print()  # for an empty answer an empty line: so a pipe can tell the answers apart
+        _end_line(reply)
         if chunk.finish_reason == "length":
             limit = self.conversation.options.max_tokens
             full = chunk.usage and chunk.usage.completion_tokens < limit
@@ -165,6 +170,10 @@ class Session:
 def note(text: str) -> None:
     """Print something that is no answer."""
     typer.secho(text, dim=True, err=True)
+
+
+def _end_line(reply: Reply) -> None:
+    print("" if not reply.text or reply.text.endswith("\n") else "\n", end="", flush=True)
 
 
 @contextlib.contextmanager

@@ -80,7 +80,8 @@ def _help(_: Session, __: str) -> None:
     rows = {f"/{name} {command.usage}": command.summary for name, command in COMMANDS.items()}
     width = max(map(len, rows))
     note("\n".join(f"{head:{width}}  {summary}" for head, summary in rows.items()))
-    note("\nEnter sends, Alt-Enter begins a new line, Tab completes. Ctrl-C stops an answer, Ctrl-D leaves.")
+    note("\nEnter sends, Alt-Enter begins a new line, Tab completes a command.")
+    note("Ctrl-C stops an answer, Ctrl-D leaves.")
 
 
 def _reset(session: Session, _: str) -> None:
@@ -178,7 +179,7 @@ COMMANDS = {
     "help": Slash("", "this list", _help),
     "reset": Slash("", "forget what was said, but for the system message", _reset),
     "system": Slash("[TEXT]", "set the system message; without TEXT, have none", _system),
-    "set": Slash("[NAME VALUE]", "change how answers are made, as in /set temperature 0.2; alone, show all", _set),
+    "set": Slash("[NAME VALUE]", "change a setting: /set temperature 0.2; alone, show all", _set),
     "save": Slash("FILE", "write the conversation as JSON", _save),
     "load": Slash("FILE", "go on with a conversation that was saved", _load),
     "backend": Slash("NAME", "let another engine go on with the conversation", _backend),

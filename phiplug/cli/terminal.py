@@ -6,6 +6,7 @@ elsewhere a line is read as it comes, and nothing is printed to ask for it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -56,6 +57,24 @@ def piped_lines() -> Iterator[str]:
             yield line.rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise InvalidParameter("prompt", f"standard input is not {error.encoding}: {error.reason}") from None
+
+
+@contextlib.contextmanager
+def unechoed() -> Iterator[None]:
+    """Keep what is typed out of the answer that is being printed; it is there for the next prompt."""
+    try:
+        import termios
+    except ImportError:  # Windows, where nothing is echoed unless somebody reads
+        yield
+        return
+    keyboard = sys.stdin.fileno()
+    before = termios.tcgetattr(keyboard)
+    quiet = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
+    termios.tcsetattr(keyboard, termios.TCSADRAIN, quiet)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
 
 
 def _session(completions: Completions) -> PromptSession[str]:
