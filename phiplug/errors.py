@@ -7,6 +7,7 @@ The tree::
       PluginError       PluginLoadError · BackendNotFound · BackendAmbiguous · BackendUnavailable · ContractMismatch
       RequestError      InvalidParameter(name) · UnsupportedParameter(name) · PromptTooLong · TemplateFailed · ModelBusy
       GenerationError   BackendFailed · NonFiniteLogits · OutOfMemory
+      NotInstalled
 
 `outcome_of` says what an error means outside Python: an exit code, an HTTP status and an OpenAI error type. This
 file knows nothing of who raises what.
@@ -142,6 +143,10 @@ class OutOfMemory(GenerationError):
     """The engine could not get the memory that it needs."""
 
 
+class NotInstalled(PhiplugError):
+    """An optional part of phiplug is asked for, and what it needs is not installed."""
+
+
 class PhiplugWarning(UserWarning):
     """The root of phiplug's warnings: something was done, but perhaps not what was meant."""
 
@@ -178,6 +183,7 @@ _OUTCOMES: dict[type[PhiplugError], Outcome] = {
     BackendFailed: Outcome(1, 500, "server_error"),
     NonFiniteLogits: Outcome(1, 500, "server_error"),
     OutOfMemory: Outcome(1, 503, "server_error"),
+    NotInstalled: Outcome(1, 500, "server_error"),
 }
 
 

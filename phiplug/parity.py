@@ -112,6 +112,31 @@ def compare(a: LLM, b: LLM, texts: Sequence[str], *, positions: int = 512, advan
     )
 
 
+def agreement(
+    a: LLM, b: LLM, texts: Sequence[str], *, positions: int = 512, advance: Advance = lambda _: None
+) -> Agreement:
+    """Compare the logits of two models over `positions` ids of `texts`, and nothing else: a fraction of `compare`.
+
+    `advance` is told how many positions were computed, of twice `positions`.
+    """
+    tally = _Tally()
+    for ids in _prompts(a, texts, positions):
+        for rows_a, rows_b in _side_by_side(a, b, ids):
+            tally.add(rows_a, rows_b)
+            advance(2 * len(rows_a))
+    return tally.agreement()
+
+
+def picks(llm: LLM, texts: Sequence[str], *, positions: int = 512) -> list[int]:
+    """Return the likeliest token after each of `positions` ids of `texts`, as `agreement` compares them."""
+    return [
+        int(token)
+        for ids in _prompts(llm, texts, positions)
+        for rows in llm.engine.score(ids, chunk=CHUNK)
+        for token in rows.argmax(axis=1)
+    ]
+
+
 def work(positions: int, texts: Sequence[str]) -> int:
     """Return how many positions `compare` computes at the most, over both models."""
     continued = 2 * 2 * CONTINUATION * min(len(texts), CONTINUED_PROMPTS)

@@ -148,6 +148,15 @@ class Retunable(Protocol):
         ...
 
 
+@runtime_checkable
+class Metered(Protocol):
+    """A model whose engine counts what it allocates on its device."""
+
+    def peak_memory(self) -> int:
+        """Return the most that was allocated at once since the process began, in bytes."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Probe:
     """Whether a backend can work here.

@@ -94,6 +94,10 @@ class MLXModel:
         self._slots = Slots(list, 0)
         mx.clear_cache()
 
+    def peak_memory(self) -> int:
+        """Return the most that MLX has held at once, in bytes; see `phiplug.spi.Metered`."""
+        return int(mx.get_peak_memory())
+
     def wait(self, asked: MLXPass, rows: Any, arrays: list[Any]) -> None:  # Any: mx.array
         """Wait until a pass is computed; called by the pass, once."""
         if self.module is None:

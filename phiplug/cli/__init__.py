@@ -24,6 +24,8 @@ COMMANDS = {
     "backends": "List the backends and whether they work here.",
     "plugins": "List, check, begin and install plugins.",
     "parity": "Measure how far two engines agree.",
+    "bench": "Measure how fast engines run one model.",
+    "compare": "Compare benchmark runs, across engines and machines.",
 }
 """Our own commands: the module of that name in this package, and what it does."""
 

@@ -1,0 +1,195 @@
+"""Runs -> who is how much faster, how sure that is, and whether anything became slower.
+
+A ratio is that of two medians, with an interval from the bootstrap. A regression is judged between two runs of one
+hardware id, one model and one workload, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from phiplug.bench.fairness import Entry, reasons
+from phiplug.bench.figures import figure
+from phiplug.errors import InvalidParameter
+
+if TYPE_CHECKING:
+    from phiplug.bench.figures import Summary
+    from phiplug.bench.types import Row, Run
+
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+MADS = 3  # how many median absolute deviations of the old rounds a new median may be slower
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """One median over another, and the interval that holds it with `CONFIDENCE`."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """An entry among others.
+
+    Attributes:
+        entry: what it is about.
+        rank: 1 for the fastest in decoding of those that may be ranked; None for the others and for bare engines.
+        reasons: why it may not be ranked; empty where it may.
+        prefill: its prefill rate over the reference's, or None where either has none.
+        decode: the same for decoding.
+    """
+
+    entry: Entry
+    rank: int | None
+    reasons: tuple[str, ...]
+    prefill: Ratio | None
+    decode: Ratio | None
+
+
+def lines(runs: Sequence[Run]) -> list[Line]:
+    """Set every row of the runs beside the first usable one with as many slots, in the order that they have."""
+    entries = [Entry(run, row) for run in runs for row in run.rows]
+    found = [_line(entry, _reference(entry, entries)) for entry in entries]
+    return [Line(line.entry, _rank(line, found), line.reasons, line.prefill, line.decode) for line in found]
+
+
+def ratio(a: Summary, b: Summary, *, resamples: int = RESAMPLES, seed: int = 0) -> Ratio:
+    """Return median(a) / median(b) with the percentile bootstrap's interval: Efron, Tibshirani, 1993, chapter 13."""
+    source = np.random.default_rng(seed)
+
+    def medians(values: tuple[float, ...]) -> np.ndarray:
+        drawn = source.choice(np.array(values), size=(resamples, len(values)))
+        return np.asarray(np.median(drawn, axis=1))
+
+    drawn = medians(a.values) / medians(b.values)
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(drawn, [tail, 100 - tail])
+    return Ratio(a.median / b.median, float(low), float(high))
+
+
+def overhead(run: Run) -> dict[str, float]:
+    """Return, for each backend that was measured bare as well, phiplug's decode rate over the bare engine's.
+
+    The median over the rounds of the ratio within a round, as the two were measured one after the other.
+    """
+    bare = {row.contender.backend: row for row in run.rows if row.contender.mode == "engine"}
+    found = {}
+    for row in run.rows:
+        beside = bare.get(row.contender.backend)
+        if beside and row.contender.mode == "phiplug" and row.contender.slots == 1:
+            pairs = zip(row.samples, beside.samples, strict=False)
+            ratios = [other.decode_s / sample.decode_s for sample, other in pairs if sample.decode_s]
+            if ratios:
+                found[row.contender.backend] = statistics.median(ratios)
+    return found
+
+
+def regressions(old: Run, new: Run, *, over: float) -> list[str]:
+    """Say what became slower: a median beyond the old one by more than both `over`, a share, and 3 MAD.
+
+    Raises:
+        InvalidParameter: the runs are not of one machine, one model and one workload.
+    """
+    _require_comparable(old, new)
+    before = {row.contender: row for row in old.rows if row.samples}
+    said = []
+    for row in new.rows:
+        if row.contender not in before:
+            continue
+        if row.error:
+            said.append(f"{row.contender.name}: {row.error}")
+        for name in ("prefill_tps", "decode_tps"):
+            said += _slower(name, before[row.contender], row, old, over)
+    missing = before.keys() - {row.contender for row in new.rows}
+    return said + [f"{contender.name}: is missing" for contender in before if contender in missing]
+
+
+def _slower(name: str, before: Row, after: Row, run: Run, over: float) -> list[str]:
+    """Judge in seconds, of which more is slower."""
+    old, new = figure(name, before, run.workload), figure(name, after, run.workload)
+    if old is None or new is None:
+        return []
+    seconds = [1 / value for value in old.values]
+    median, now = statistics.median(seconds), statistics.median(1 / value for value in new.values)
+    mad = statistics.median(abs(value - median) for value in seconds)
+    allowed = max(over * median, MADS * mad)
+    if now <= median + allowed:
+        return []
+    what = name.removesuffix("_tps")
+    return [
+        f"{after.contender.name}: {what} takes {now / median - 1:.1%} longer, and {allowed / median:.1%} is allowed"
+    ]
+
+
+def _require_comparable(old: Run, new: Run) -> None:
+    checks = {
+        "hardware": (old.hardware.id, new.hardware.id),
+        "model": (old.model.sha256[:12], new.model.sha256[:12]),
+        "prompt": (old.workload.sha256[:12], new.workload.sha256[:12]),
+        "lengths": (
+            f"{old.workload.prompt_tokens}+{old.workload.gen_tokens}",
+            f"{new.workload.prompt_tokens}+{new.workload.gen_tokens}",
+        ),
+    }
+    for what, (mine, theirs) in checks.items():
+        if mine != theirs:
+            raise InvalidParameter(
+                "fail_over",
+                f"the runs have different {what}, {mine} and {theirs}: a regression is judged on equal ones alone",
+            )
+
+
+def _reference(entry: Entry, entries: Sequence[Entry]) -> Entry:
+    """The first entry that went through phiplug with as many slots, else the entry itself."""
+    slots = entry.row.contender.slots
+    return next(
+        (
+            other
+            for other in entries
+            if other.row.contender.mode == "phiplug" and other.row.contender.slots == slots and other.row.samples
+        ),
+        entry,
+    )
+
+
+def _line(entry: Entry, reference: Entry) -> Line:
+    return Line(
+        entry,
+        None,
+        tuple(reasons(entry, reference)),
+        _of(entry, reference, "prefill_tps"),
+        _of(entry, reference, "decode_tps"),
+    )
+
+
+def _of(entry: Entry, reference: Entry, name: str) -> Ratio | None:
+    mine = figure(name, entry.row, entry.run.workload)
+    theirs = figure(name, reference.row, reference.run.workload)
+    return ratio(mine, theirs) if mine and theirs else None
+
+
+def _rank(line: Line, all_lines: Sequence[Line]) -> int | None:
+    if not _ranked(line):
+        return None
+    rivals = [other for other in all_lines if _ranked(other) and _slots(other) == _slots(line)]
+    return 1 + sum(_speed(other) > _speed(line) for other in rivals)
+
+
+def _ranked(line: Line) -> bool:
+    return not line.reasons and line.decode is not None and line.entry.row.contender.mode == "phiplug"
+
+
+def _slots(line: Line) -> int:
+    return line.entry.row.contender.slots
+
+
+def _speed(line: Line) -> float:
+    return line.decode.value if line.decode else 0.0

@@ -1,0 +1,209 @@
+"""A plan -> a run: a worker for each backend, one warm-up, then rounds in turn, in a shuffled but repeatable order.
+
+Interleaving makes a machine that slows down slow all contenders alike. What a backend raises ends its own rows and
+nobody else's. It knows nothing of how a run is shown.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from phiplug.bench import meters
+from phiplug.bench.process import WorkerProcess
+from phiplug.bench.record import built
+from phiplug.bench.types import Contender, Loaded, ModelIdentity, ParityCheck, Row, Run, Sample, Workload
+from phiplug.bench.worker import POSITIONS, Task
+from phiplug.errors import BackendFailed, InvalidParameter
+
+if TYPE_CHECKING:
+    from phiplug.bench.types import Hardware
+
+Advance = Callable[[int], None]
+TELLING_S = 2.0  # systems count processor time in hundredths of seconds, on each core
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is measured.
+
+    Attributes:
+        task: what each worker loads and runs.
+        backends: their names, each once; the others' parity is checked against the first.
+        slots: how many sequences at once; each number is measured.
+        rounds: how many samples each contender gets.
+        engine_only: measure the bare engine beside phiplug.
+        positions: how many are compared before anything is timed; 0 for no parity check, and no ranking.
+        seed: of the order of the rounds.
+    """
+
+    task: Task
+    backends: tuple[str, ...]
+    slots: tuple[int, ...] = (1,)
+    rounds: int = 5
+    engine_only: bool = False
+    positions: int = POSITIONS
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.backends:
+            raise InvalidParameter("backend", "none is named", hint="as in -b llama-cpp -b mlx")
+        for name, values in (("backend", self.backends), ("slots", self.slots)):
+            if len(set(values)) < len(values):
+                raise InvalidParameter(name, "the same one is named twice")
+        if min(self.slots) < 1 or self.rounds < 1:
+            raise InvalidParameter("slots" if min(self.slots) < 1 else "rounds", "is less than 1")
+        if not 0 <= self.positions <= POSITIONS:
+            raise InvalidParameter("positions", f"{self.positions} is outside [0, {POSITIONS}]")
+
+    @property
+    def contenders(self) -> list[Contender]:
+        """Everyone who is measured, the backends in their order."""
+        modes = [Contender(backend, "engine") for backend in self.backends if self.engine_only]
+        through = [Contender(backend, slots=slots) for backend in self.backends for slots in self.slots]
+        return sorted(
+            through + modes, key=lambda who: (self.backends.index(who.backend), who.slots, who.mode == "engine")
+        )
+
+
+@dataclass(slots=True)
+class _Standing:
+    """A backend's worker while it lives, and what was learnt of it."""
+
+    worker: WorkerProcess
+    loaded: Loaded | None = None
+    round_s: float = 0.0
+    peak_memory: int | None = None
+    device_memory: int | None = None
+    error: str | None = None
+
+
+@dataclass(slots=True)
+class Session:
+    """One benchmark under way: `check`, `prepare`, `measure`, then `run`. Use it as a context manager."""
+
+    plan: Plan
+    model: ModelIdentity
+    hardware: Hardware
+    started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    parity: list[ParityCheck] = field(default_factory=list)
+    complete: bool = False
+    others_cpu: float | None = None
+    throttled: int | None = None
+    _own_s: float = 0.0
+    _standings: dict[str, _Standing] = field(default_factory=dict)
+    _samples: dict[Contender, list[Sample]] = field(default_factory=dict)
+    _stack: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def check(self) -> None:
+        """Compare each backend with the first, in a process of its own, before any is timed."""
+        first, *others = self.plan.backends
+        for other in others if self.plan.positions else ():
+            self.parity.append(self._agreement(first, other))
+
+    def prepare(self) -> float:
+        """Load each backend and run the workload once; return how many seconds the rounds will take, as it looks."""
+        task = replace(self.plan.task, slots=max(self.plan.slots))
+        for backend in self.plan.backends:
+            worker = self._stack.enter_context(WorkerProcess(backend, task))
+            standing = self._standings[backend] = _Standing(worker)
+            try:
+                answer = worker.ask("load", backend=backend, positions=self.plan.positions)
+            except BackendFailed as error:
+                standing.error = error.message
+            else:
+                standing.loaded, standing.round_s = built(Loaded, answer["loaded"]), answer["seconds"]
+        if all(standing.error for standing in self._standings.values()):
+            raise BackendFailed("; ".join(str(standing.error) for standing in self._standings.values()))
+        return self.plan.rounds * sum(self._standings[who.backend].round_s * who.slots for who in self.plan.contenders)
+
+    @property
+    def total(self) -> int:
+        """How many rounds there will be, over all contenders."""
+        return self.plan.rounds * len(self.plan.contenders)
+
+    def measure(self, advance: Advance) -> None:
+        """Take the rounds; `advance` is told of each. KeyboardInterrupt ends it, and what is done stays."""
+        order = random.Random(self.plan.seed)  # noqa: S311  the order need not be secret
+        heat, busy, started = meters.throttled(), meters.busy_s() - time.process_time(), time.perf_counter()
+        try:
+            for _ in range(self.plan.rounds):
+                for contender in order.sample(self.plan.contenders, len(self.plan.contenders)):
+                    self._round(contender)
+                    advance(1)
+            self.complete = True
+        except KeyboardInterrupt:
+            pass
+        elapsed = time.perf_counter() - started
+        if elapsed > TELLING_S:
+            self.others_cpu = max(0.0, meters.busy_s() - time.process_time() - busy - self._own_s) / elapsed
+        hotter = meters.throttled()
+        self.throttled = None if heat is None or hotter is None else hotter - heat
+
+    def run(self) -> Run:
+        """Return what was measured.
+
+        Raises:
+            KeyboardInterrupt: it ended before there was a sample.
+        """
+        if not self._samples and not self.complete:
+            raise KeyboardInterrupt
+        return Run(
+            started=self.started,
+            model=self.model,
+            workload=self._workload(),
+            hardware=self.hardware,
+            rows=tuple(self._row(contender) for contender in self.plan.contenders),
+            parity=tuple(self.parity),
+            rounds=self.plan.rounds,
+            complete=self.complete,
+            others_cpu=self.others_cpu,
+            throttled=self.throttled,
+        )
+
+    def _agreement(self, first: str, other: str) -> ParityCheck:
+        try:
+            with WorkerProcess(f"{first} beside {other}", self.plan.task) as worker:
+                found = worker.ask("agree", backends=[first, other], positions=self.plan.positions)
+        except BackendFailed as error:
+            return ParityCheck((first, other), error=error.message)
+        return ParityCheck((first, other), found["positions"], found["top1"], found["kl_mean"])
+
+    def _round(self, contender: Contender) -> None:
+        standing = self._standings[contender.backend]
+        if standing.error:
+            return
+        try:
+            answer = standing.worker.ask("round", mode=contender.mode, slots=contender.slots)
+        except BackendFailed as error:
+            standing.error = error.message
+            return
+        self._samples.setdefault(contender, []).append(built(Sample, answer["sample"]))
+        self._own_s += answer["cpu_s"]
+        standing.peak_memory, standing.device_memory = answer["peak_memory"], answer["device_memory"]
+
+    def _workload(self) -> Workload:
+        loaded = [standing.loaded for standing in self._standings.values() if standing.loaded]
+        return Workload(self.plan.task.prompt_tokens, self.plan.task.gen_tokens, loaded[0].prompt_sha256)
+
+    def _row(self, contender: Contender) -> Row:
+        standing = self._standings[contender.backend]
+        return Row(
+            contender,
+            standing.loaded,
+            tuple(self._samples.get(contender, ())),
+            standing.peak_memory,
+            standing.device_memory,
+            standing.error,
+        )

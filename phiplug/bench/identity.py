@@ -1,0 +1,62 @@
+"""A model's files -> which weights they are: checksum, size, bits per weight, and what a token has to read of them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from phiplug.bench.types import ModelIdentity
+from phiplug.facts import facts_of
+from phiplug.gguf import read_header
+from phiplug.hub import sha256_of
+from phiplug.selection import parts
+
+if TYPE_CHECKING:
+    from phiplug.facts import ModelFacts
+    from phiplug.spi import Memo, ModelFiles
+
+
+def identity_of(files: ModelFiles, memo: Memo) -> ModelIdentity:
+    """Read the files once for their checksum, or remember it, and their headers.
+
+    Raises:
+        ModelError: a file is missing or damaged.
+    """
+    facts = facts_of(files)
+    weights = weight_files(files)
+    return ModelIdentity(
+        reference=Path(files.reference).name if Path(files.reference).exists() else files.reference,
+        format=files.format,
+        sha256=_sha256(weights, memo),
+        size=sum(path.stat().st_size for path in weights),
+        parameters=facts.parameters,
+        bits_per_weight=facts.bits_per_weight,
+        bytes_per_token=_bytes_per_token(files, facts),
+        quantization=facts.quantization,
+    )
+
+
+def weight_files(files: ModelFiles) -> list[Path]:
+    """Return the files with weights: a GGUF and its other parts, a folder's safetensors, or the one file."""
+    if files.path.is_dir():
+        return sorted(files.path.glob("*.safetensors"))
+    return [files.path.with_name(name) for name in parts(files.path.name)]
+
+
+def _sha256(paths: list[Path], memo: Memo) -> str:
+    if len(paths) == 1:
+        return sha256_of(paths[0], memo)
+    together = "".join(f"{path.name} {sha256_of(path, memo)}\n" for path in paths)
+    return hashlib.sha256(together.encode()).hexdigest()
+
+
+def _bytes_per_token(files: ModelFiles, facts: ModelFacts) -> int | None:
+    """All weights but a table of embeddings that is not also the output layer: one row of that is read."""
+    if files.format == "gguf":
+        tensors = read_header(files.path).tensors
+        table = tensors.get("token_embd.weight") if "output.weight" in tensors else None
+        return sum(tensor.nbytes for tensor in tensors.values()) - (table.nbytes if table else 0)
+    if facts.parameters and facts.bits_per_weight:
+        return round(facts.parameters * facts.bits_per_weight / 8)
+    return None

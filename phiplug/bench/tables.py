@@ -1,0 +1,228 @@
+"""Runs -> a table for people, Markdown, or one record a test in llama-bench's names.
+
+llama-bench measures prefill and generation as tests of their own, so a row becomes two records. Generation comes after
+the prompt here, which llama-bench calls a depth.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import statistics
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from phiplug.bench.compare import lines, overhead
+from phiplug.bench.fairness import notes
+from phiplug.bench.figures import figure
+
+if TYPE_CHECKING:
+    from phiplug.bench.compare import Line, Ratio
+    from phiplug.bench.types import Row, Run
+
+NUMERIC = "right"
+
+
+def headings(runs: Sequence[Run]) -> list[str]:
+    """Return the columns' names: a machine only where there are several, joules only where there is a meter."""
+    machine = ["machine"] if len(runs) > 1 else []
+    joules = ["J/token"] if _metered(runs) else []
+    return [
+        "#",
+        *machine,
+        "engine",
+        "prefill/s",
+        "decode/s",
+        "x first",
+        "TTFT ms",
+        "p50/p95/p99 ms",
+        *joules,
+        "peak MB",
+    ]
+
+
+def cells(runs: Sequence[Run]) -> list[list[str]]:
+    """Return a line of text cells for each row of the runs; an asterisk stands for a rank that is refused."""
+    return [_cells(line, runs) for line in lines(runs)]
+
+
+def _cells(line: Line, runs: Sequence[Run]) -> list[str]:
+    run, row = line.entry.run, line.entry.row
+    machine = [run.hardware.id[:6]] if len(runs) > 1 else []
+    joules = [_number(run, row, "energy_j_per_token", "{:.2f}")] if _metered(runs) else []
+    gaps = "/".join(_number(run, row, f"itl_{which}_s", "{:.1f}", 1e3) for which in ("p50", "p95", "p99"))
+    return [
+        _place(line),
+        *machine,
+        row.contender.name,
+        _number(run, row, "prefill_tps", "{:.1f}", quartiles=True),
+        _number(run, row, "decode_tps", "{:.1f}", quartiles=True),
+        interval(line.decode),
+        _number(run, row, "ttft_s", "{:.0f}", 1e3),
+        gaps if row.samples else "-",
+        *joules,
+        f"{row.peak_memory / 1e6:.0f}" if row.peak_memory else "-",
+    ]
+
+
+def interval(ratio: Ratio | None) -> str:
+    """Spell a ratio with its interval."""
+    return f"{ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]" if ratio else "-"
+
+
+def remarks(runs: Sequence[Run]) -> list[str]:
+    """Return, as sentences, what a reader of the table must know: work, weights, engines, refusals, disturbances."""
+    said = []
+    for run in runs:
+        said += [f"{run.hardware.id[:6]}: {text}" if len(runs) > 1 else text for text in _remarks(run)]
+    for line in lines(runs):
+        if line.reasons:
+            said.append(f"* {line.entry.row.contender.name} is not ranked: {'; '.join(line.reasons)}")
+    return said
+
+
+def _remarks(run: Run) -> Iterator[str]:
+    hardware, model, work = run.hardware, run.model, run.workload
+    gpus = f", {', '.join(hardware.gpus)}" if hardware.gpus else ""
+    yield (
+        f"{hardware.cpu}, {hardware.logical_cores} cores, {hardware.memory / 2**30:.0f} GiB{gpus}, {hardware.system}, "
+        f"copies {hardware.copy_bytes_per_s / 1e9:.1f} GB/s"
+    )
+    bits = f", {model.bits_per_weight:.2f} bits per weight" if model.bits_per_weight else ""
+    yield f"model {model.reference}, SHA-256 {model.sha256[:12]}{bits}"
+    yield f"{work.prompt_tokens} prompt ids with SHA-256 {work.sha256[:12]}, then {work.gen_tokens} tokens"
+    for backend, row in {row.contender.backend: row for row in run.rows if row.loaded}.items():
+        yield f"{backend}: {about(row)}"
+    for check in run.parity:
+        if not check.error:
+            names = " and ".join(check.names)
+            yield f"{names}: top-1 {check.top1:.3f}, mean KL {check.kl_mean:.4f} over {check.positions} positions"
+    for backend, share in overhead(run).items():
+        yield f"{backend}: through phiplug it decodes at {share:.3f} of the bare engine's rate"
+    if not _metered([run]):
+        yield "energy: n/a, there is no meter that may be read"
+    yield from (f"noise: {text}" for text in notes(run))
+
+
+def about(row: Row) -> str:
+    """Say on one line what a backend loaded, and where."""
+    if row.loaded is None:
+        return row.error or "not loaded"
+    loaded = row.loaded
+    threads = f", {loaded.threads} thread{'s' if loaded.threads > 1 else ''}" if loaded.threads else ""
+    device = f", {row.device_memory / 1e6:.0f} MB on its device" if row.device_memory else ""
+    return (
+        f"{loaded.version} on {loaded.device}{threads}, {loaded.quantization}, loaded in {loaded.load_s:.2f} s{device}"
+    )
+
+
+def markdown(runs: Sequence[Run]) -> str:
+    """Return the table and the remarks as Markdown."""
+    names = headings(runs)
+    head = [names, [":--" if name in ("#", "machine", "engine") else "--:" for name in names]]
+    table = "\n".join("| " + " | ".join(each) + " |" for each in [*head, *cells(runs)])
+    return table + "\n\n" + "\n".join(f"* {text.removeprefix('* ')}" for text in remarks(runs)) + "\n"
+
+
+def records(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:  # Any: what JSON holds
+    """Yield two flat records a row: prefill and generation, in llama-bench's names where a figure is the same."""
+    for line in lines(runs):
+        run, row, work = line.entry.run, line.entry.row, line.entry.run.workload
+        yield {**_shared(line), **_test(run, row, "prefill_tps", n_prompt=work.prompt_tokens)}
+        yield {**_shared(line), **_test(run, row, "decode_tps", n_gen=work.gen_tokens, n_depth=work.prompt_tokens)}
+
+
+def as_jsonl(runs: Sequence[Run]) -> str:
+    """Return the records, one JSON object a line."""
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records(runs))
+
+
+def as_csv(runs: Sequence[Run]) -> str:
+    """Return the records under one line of names; lists are written as JSON."""
+    found = list(records(runs))
+    out = io.StringIO()
+    writer = csv.DictWriter(out, fieldnames=list(found[0]), lineterminator="\n")
+    writer.writeheader()
+    for record in found:
+        writer.writerow({name: json.dumps(v) if isinstance(v, list) else v for name, v in record.items()})
+    return out.getvalue()
+
+
+def _shared(line: Line) -> dict[str, Any]:  # Any: what JSON holds
+    run, row = line.entry.run, line.entry.row
+    loaded = row.loaded
+    return {
+        "cpu_info": run.hardware.cpu,
+        "gpu_info": ", ".join(run.hardware.gpus),
+        "backends": row.contender.backend,
+        "model_filename": run.model.reference,
+        "model_type": (loaded.quantization if loaded else run.model.quantization),
+        "model_size": run.model.size,
+        "model_n_params": run.model.parameters,
+        "n_threads": loaded.threads if loaded else None,
+        "test_time": run.started,
+        "mode": row.contender.mode,
+        "slots": row.contender.slots,
+        "hardware_id": run.hardware.id,
+        "model_sha256": run.model.sha256,
+        "prompt_sha256": loaded.prompt_sha256 if loaded else None,
+        "bits_per_weight": run.model.bits_per_weight,
+        "device": loaded.device if loaded else None,
+        "engine_version": loaded.version if loaded else None,
+        "rank": line.rank,
+        "not_ranked_because": "; ".join(line.reasons),
+        "load_s": loaded.load_s if loaded else None,
+        "peak_memory": row.peak_memory,
+        "device_memory": row.device_memory,
+        **{name: _median(run, row, name) for name in ("ttft_s", "itl_p50_s", "itl_p95_s", "itl_p99_s")},
+        "energy_j_per_token": _median(run, row, "energy_j_per_token"),
+    }
+
+
+def _test(
+    run: Run, row: Row, name: str, *, n_prompt: int = 0, n_gen: int = 0, n_depth: int = 0
+) -> dict[str, Any]:  # Any: what JSON holds
+    found = figure(name, row, run.workload)
+    rates = list(found.values) if found else []
+    tokens = row.contender.slots * (n_prompt or n_gen - 1)
+    times = [round(1e9 * tokens / rate) for rate in rates]
+    return {
+        "n_prompt": n_prompt,
+        "n_gen": n_gen,
+        "n_depth": n_depth,
+        "avg_ns": round(statistics.fmean(times)) if times else None,
+        "stddev_ns": round(statistics.stdev(times)) if len(times) > 1 else 0,
+        "avg_ts": statistics.fmean(rates) if rates else None,
+        "stddev_ts": statistics.stdev(rates) if len(rates) > 1 else 0.0,
+        "median_ts": found.median if found else None,
+        "q1_ts": found.q1 if found else None,
+        "q3_ts": found.q3 if found else None,
+        "samples_ns": times,
+        "samples_ts": rates,
+    }
+
+
+def _place(line: Line) -> str:
+    if line.entry.row.contender.mode == "engine" and not line.reasons:
+        return ""
+    return str(line.rank) if line.rank else "*"
+
+
+def _median(run: Run, row: Row, name: str) -> float | None:
+    found = figure(name, row, run.workload)
+    return found.median if found else None
+
+
+def _number(run: Run, row: Row, name: str, spelt: str, unit: float = 1.0, *, quartiles: bool = False) -> str:
+    found = figure(name, row, run.workload)
+    if found is None:
+        return "-"
+    if not quartiles:
+        return spelt.format(unit * found.median)
+    digits = "{:.0f}" if found.median >= 1000 else spelt
+    return f"{digits.format(found.median)} ({digits.format(found.q1)} to {digits.format(found.q3)})"
+
+
+def _metered(runs: Sequence[Run]) -> bool:
+    return any(sample.energy_j is not None for run in runs for row in run.rows for sample in row.samples)

@@ -1,0 +1,223 @@
+"""The process of one backend: orders as JSON lines on stdin -> answers as JSON lines on stdout.
+
+`python -m phiplug.bench.worker` loads a model once and then does one round at a time, when it is told to: so backends
+that are measured in turn share neither threads nor memory, and one that crashes takes no other with it. It compares
+nothing and judges nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from phiplug.bench import meters
+from phiplug.bench.types import Loaded, Sample
+from phiplug.bench.workload import hash_of, prompt_ids
+from phiplug.errors import PhiplugError
+from phiplug.load import load
+from phiplug.parity import agreement, default_prompts, picks
+from phiplug.spi import Metered, Step
+from phiplug.types import Request, SamplingParams
+
+if TYPE_CHECKING:
+    from phiplug.llm import LLM
+    from phiplug.spi import Model
+
+POSITIONS = 128  # are compared at the most, and fit in every context; MLX on a CPU does ten in a second
+GREEDY = SamplingParams(temperature=0.0, repeat_penalty=1.0, seed=0)  # so that every round does the same work
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a worker loads and runs; the options are those of `phiplug.load.load`."""
+
+    reference: str
+    prompt_tokens: int
+    gen_tokens: int
+    slots: int = 1
+    device: str | None = None
+    ctx_size: int | None = None
+    threads: int | None = None
+    gpu_layers: int | None = None
+    exact_scales: bool = False
+    offline: bool = False
+    verbose: bool = False
+
+    def load_on(self, backend: str) -> LLM:
+        """Load the model on a backend, with a context that holds the work and no more unless the user says one."""
+        return load(
+            self.reference,
+            backend=backend,
+            device=self.device,
+            ctx_size=self.ctx_size or max(self.prompt_tokens + self.gen_tokens, POSITIONS),
+            slots=self.slots,
+            threads=self.threads,
+            gpu_layers=self.gpu_layers,
+            exact_scales=self.exact_scales,
+            offline=self.offline,
+            verbose=self.verbose,
+        )
+
+
+class Worker:
+    """A backend with a model, ready for rounds."""
+
+    def __init__(self, task: Task, backend: str) -> None:
+        self._task = task
+        self._llm = task.load_on(backend)
+        self._ids = prompt_ids(self._llm.tokenizer, task.prompt_tokens)
+        self._meter = meters.energy_meter()
+
+    def warm_up(self, positions: int) -> tuple[Loaded, float]:
+        """Do what the rounds will do once; return what the backend says of itself, and the seconds of one round."""
+        texts = default_prompts()
+        chosen = picks(self._llm, texts, positions=positions) if positions else ()
+        self.round("phiplug", self._task.slots, retunable=True)
+        seconds = self.round("phiplug", 1).wall_s
+        info = self._llm.info
+        loaded = Loaded(
+            device=info.device,
+            quantization=info.quantization,
+            version=info.version,
+            threads=info.threads,
+            facts=dict(info.facts),
+            load_s=self._llm.load_s,
+            prompt_sha256=hash_of(self._ids),
+            picks=tuple(chosen),
+        )
+        return loaded, seconds
+
+    def round(self, mode: str, slots: int, *, retunable: bool = False) -> Sample:
+        """Run the workload once, through phiplug or on the bare engine."""
+        before = self._meter()
+        if mode == "engine":
+            sample = bare(self._llm.engine.model, self._ids, self._task.gen_tokens)
+        else:
+            sample = through(self._llm, self._request(retunable=retunable), slots)
+        joules = meters.spent(before, self._meter())
+        return Sample(**asdict(sample) | {"energy_j": joules})
+
+    def device_memory(self) -> int | None:
+        """Return the most that the engine has allocated on its device so far, where it says so."""
+        model = self._llm.engine.model
+        return model.peak_memory() if isinstance(model, Metered) else None
+
+    def _request(self, *, retunable: bool) -> Request:
+        return Request(
+            self._ids,
+            GREEDY,
+            max_tokens=self._task.gen_tokens,
+            ignore_stop_ids=True,
+            reuse="none",
+            retunable=retunable,
+        )
+
+
+def through(llm: LLM, request: Request, slots: int) -> Sample:
+    """Run one request in each of so many slots, through the whole of phiplug: engine, sampler, text."""
+    arrivals: list[list[float]] = [[] for _ in range(slots)]
+    tokens: list[list[int]] = [[] for _ in range(slots)]
+    ends = []
+    started = time.perf_counter()
+    for index, chunk in llm.engine.stream_all([request] * slots):
+        if chunk.tokens:
+            arrivals[index].append(time.perf_counter() - started)
+            tokens[index].extend(chunk.tokens)
+        if chunk.timings:
+            ends.append(chunk.timings)
+    wall_s = time.perf_counter() - started
+    texts = [end.ttft_s for end in ends if end.ttft_s is not None]
+    return Sample(
+        prefill_s=max(end.prefill_s for end in ends),
+        ttft_s=max(texts, default=None),
+        decode_s=min(end.decode_s for end in ends),  # of the sequence that began last: all are decoding by then
+        wall_s=wall_s,
+        arrivals_s=tuple(map(tuple, arrivals)),
+        output=_named(tokens),
+    )
+
+
+def bare(model: Model, ids: tuple[int, ...], count: int) -> Sample:
+    """Run the model with nothing around it but an argmax: what the engine could do without phiplug."""
+    model.rewind(0, 0)
+    size = model.info.chunk
+    pieces = [ids[start : start + size] for start in range(0, len(ids), size)]
+    started = time.perf_counter()
+    for piece in pieces[:-1]:
+        model.forward([Step(0, piece, rows=0)])
+    row = model.forward([Step(0, pieces[-1])]).logits()[0]
+    prefill_s = time.perf_counter() - started
+    tokens, arrivals = [int(row.argmax())], [time.perf_counter() - started]
+    for _ in range(count - 1):
+        tokens.append(int(model.forward([Step(0, (tokens[-1],))]).logits()[0].argmax()))
+        arrivals.append(time.perf_counter() - started)
+    return Sample(
+        prefill_s=prefill_s,
+        ttft_s=None,
+        decode_s=arrivals[-1] - arrivals[0],
+        wall_s=time.perf_counter() - started,
+        arrivals_s=(tuple(arrivals),),
+        output=_named([tokens]),
+    )
+
+
+def _named(tokens: list[list[int]]) -> str:
+    return hashlib.sha256(json.dumps(tokens).encode()).hexdigest()[:16]
+
+
+def _agreement(task: Task, backends: list[str], positions: int) -> dict[str, Any]:  # Any: what JSON holds
+    """Load one model on two backends and compare them: in a process that measures no speed."""
+    with task.load_on(backends[0]) as a, task.load_on(backends[1]) as b:
+        return asdict(agreement(a, b, default_prompts(), positions=positions))
+
+
+def serve(orders: Iterator[str], answer: Callable[[Mapping[str, Any]], None]) -> None:  # Any: what JSON holds
+    """Obey one order after another; an error is an answer too."""
+    worker: Worker | None = None
+    for line in orders:
+        order = json.loads(line)
+        try:
+            task = Task(**order["task"])
+            if order["do"] == "agree":
+                answer(_agreement(task, order["backends"], order["positions"]))
+            elif worker is None:
+                worker = Worker(task, order["backend"])
+                loaded, seconds = worker.warm_up(order["positions"])
+                answer({"loaded": asdict(loaded), "seconds": seconds})
+            else:
+                cpu = time.process_time()
+                sample = worker.round(order["mode"], order["slots"])
+                answer(
+                    {
+                        "sample": asdict(sample),
+                        "cpu_s": time.process_time() - cpu,
+                        "peak_memory": meters.peak_memory(),
+                        "device_memory": worker.device_memory(),
+                    }
+                )
+        except PhiplugError as error:
+            answer({"error": f"{error} [{type(error).__name__}]"})
+        except Exception as error:  # noqa: BLE001  an engine may raise anything, and one line is what is wanted of it
+            answer({"error": f"{type(error).__name__}: {error}"})
+
+
+def main() -> None:
+    """Serve this process's stdin and stdout; whatever else writes to stdout goes to stderr."""
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as out:
+        os.dup2(2, 1)
+
+        def answer(value: Mapping[str, Any]) -> None:  # Any: what JSON holds
+            out.write(json.dumps(value) + "\n")
+            out.flush()
+
+        serve(iter(sys.stdin), answer)
+
+
+if __name__ == "__main__":
+    main()

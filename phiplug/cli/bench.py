@@ -1,0 +1,168 @@
+"""`phiplug bench`: one model on several engines, measured in turn -> a table on stdout, a run in a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from phiplug.cli.counter import counted
+from phiplug.cli.flags import OUTPUT, BackendsFlags, command_app, takes
+from phiplug.errors import InvalidParameter
+
+if TYPE_CHECKING:
+    from phiplug.bench.conduct import Plan, Session
+    from phiplug.bench.types import Run
+    from phiplug.plugins import Plugins
+
+app = command_app()
+WORK = "What is measured"
+WIDTH = 140  # of a table in a file or a pipe
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+Format = Literal["table", "md", "csv", "jsonl"]
+
+
+@dataclass(frozen=True, slots=True)
+class BenchFlags:
+    """What is measured, how often, and where it goes."""
+
+    prompt_tokens: Annotated[
+        int, typer.Option("--prompt-tokens", min=1, rich_help_panel=WORK, help="Length of the prompt.")
+    ] = 512
+    gen_tokens: Annotated[
+        int, typer.Option("--gen-tokens", min=2, rich_help_panel=WORK, help="How many are generated.")
+    ] = 128
+    slots: Annotated[
+        list[int] | None,
+        typer.Option("--slots", min=1, rich_help_panel=WORK, help="Sequences at once; repeat it.", show_default="1"),
+    ] = None
+    rounds: Annotated[int, typer.Option("--rounds", min=1, rich_help_panel=WORK, help="Samples of each.")] = 5
+    engine_only: Annotated[
+        bool, typer.Option("--engine-only", rich_help_panel=WORK, help="Measure the bare engine too.")
+    ] = False
+    positions: Annotated[
+        int, typer.Option("--positions", min=0, max=128, rich_help_panel=WORK, help="Of the parity check; 0 skips it.")
+    ] = 128
+    order_seed: Annotated[int, typer.Option("--order-seed", rich_help_panel=WORK, help="Of the rounds' order.")] = 0
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", rich_help_panel=OUTPUT, help="Write the run here.", show_default=False),
+    ] = None
+    form: Annotated[Format, typer.Option("--format", rich_help_panel=OUTPUT, help="What goes to stdout.")] = "table"
+
+
+@app.command()
+@takes(BackendsFlags, BenchFlags)
+def bench(load: BackendsFlags, flags: BenchFlags) -> None:
+    """Measure how fast engines run one model, each in a process of its own, in turn."""
+    from phiplug.bench import record
+
+    if flags.output is not None and not flags.output.absolute().parent.is_dir():
+        raise InvalidParameter("output", f"there is no folder {flags.output.parent}")
+    with _session(load, flags) as session:
+        run = _measured(session)
+    if flags.output is not None:
+        record.save(run, flags.output)
+    show([run], flags.form)
+    if not run.complete:
+        raise typer.Exit(INTERRUPTED)
+
+
+def show(runs: list[Run], form: Format) -> None:
+    """Print runs on stdout; the remarks on a table go with it."""
+    from phiplug.bench import tables
+
+    if form == "table":
+        _print_table(runs)
+    else:
+        typer.echo({"md": tables.markdown, "csv": tables.as_csv, "jsonl": tables.as_jsonl}[form](runs), nl=False)
+
+
+def _session(load: BackendsFlags, flags: BenchFlags) -> Session:
+    """Find the model and the backends before anything is started, so that what is misspelt is said at once."""
+    from phiplug.bench.conduct import Session
+    from phiplug.bench.hardware import identify
+    from phiplug.bench.identity import identity_of
+    from phiplug.cli.progress import DownloadBar
+    from phiplug.load import find, memo
+    from phiplug.plugins import Plugins
+
+    plugins = Plugins.installed()
+    plan = _plan(load, flags, plugins)
+    files = find(plan.task.reference, plugins, offline=load.offline, progress=DownloadBar())
+    model = identity_of(files, memo())
+    typer.echo(f"{model.reference}, SHA-256 {model.sha256[:12]}; looking at this machine", err=True)
+    return Session(plan, model, identify(plugins.hardware_info()))
+
+
+def _plan(load: BackendsFlags, flags: BenchFlags, plugins: Plugins) -> Plan:
+    from phiplug.bench.conduct import Plan
+    from phiplug.bench.worker import Task
+    from phiplug.load import DEFAULT_MODEL
+
+    if load.chat_template is not None:
+        raise InvalidParameter("chat_template", "a benchmark's prompt has none", hint="drop it")
+    found = [plugins.backend(name) for name in load.backends or ()]
+    own = found[0].default_model if found else None
+    task = Task(
+        reference=load.model or own or DEFAULT_MODEL,
+        prompt_tokens=flags.prompt_tokens,
+        gen_tokens=flags.gen_tokens,
+        device=load.device,
+        ctx_size=load.ctx_size,
+        threads=load.threads,
+        gpu_layers=load.gpu_layers,
+        exact_scales=load.exact_scales,
+        offline=load.offline,
+        verbose=load.verbose,
+    )
+    return Plan(
+        task,
+        tuple(backend.name for backend in found),
+        tuple(flags.slots or (1,)),
+        rounds=flags.rounds,
+        engine_only=flags.engine_only,
+        positions=flags.positions,
+        seed=flags.order_seed,
+    )
+
+
+def _measured(session: Session) -> Run:
+    """Check, warm up and measure, and say on stderr what is going on."""
+    if len(session.plan.backends) > 1 and session.plan.positions:
+        typer.echo(f"checking parity over {session.plan.positions} positions", err=True)
+        session.check()
+    typer.echo(f"loading and warming up {', '.join(session.plan.backends)}", err=True)
+    seconds = session.prepare()
+    typer.echo(f"{session.total} rounds will take about {_spelt(seconds)}; Ctrl-C keeps what is done", err=True)
+    with counted("measuring", session.total) as advance:
+        session.measure(advance)
+    return session.run()
+
+
+def _spelt(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _print_table(runs: list[Run]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from phiplug.bench import tables
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in tables.headings(runs):
+        table.add_column(name, justify="left" if name in ("#", "machine", "engine") else "right")
+    for line in tables.cells(runs):
+        table.add_row(*map(escape, line))
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = WIDTH
+    console.print(table)
+    for text in tables.remarks(runs):
+        console.print(escape(text))

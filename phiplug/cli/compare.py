@@ -1,0 +1,81 @@
+"""`phiplug compare`: files -> ratios on stdout, one HTML page, and an exit code where something became slower."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from phiplug.cli.bench import Format, show
+from phiplug.cli.flags import OUTPUT, command_app, takes
+from phiplug.errors import InvalidParameter
+
+if TYPE_CHECKING:
+    from phiplug.bench.types import Run
+
+app = command_app()
+
+
+@dataclass(frozen=True, slots=True)
+class CompareFlags:
+    """What is made of the runs."""
+
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", rich_help_panel=OUTPUT, help="Write one self-contained page.", show_default=False),
+    ] = None
+    fail_over: Annotated[
+        str | None,
+        typer.Option(
+            "--fail-over",
+            help="Exit with 1 where a later run is slower than the first by more than this and 3 MAD, as in 5%.",
+            show_default=False,
+        ),
+    ] = None
+    form: Annotated[Format, typer.Option("--format", rich_help_panel=OUTPUT, help="What goes to stdout.")] = "table"
+
+
+@app.command()
+@takes(CompareFlags)
+def compare(
+    flags: CompareFlags, paths: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Files of `bench -o`.")]
+) -> None:
+    """Compare benchmark runs: across engines, machines and versions."""
+    from phiplug.bench import record
+    from phiplug.bench.compare import regressions
+
+    over = _share(flags.fail_over)
+    if over is not None and len(paths) < 2:
+        raise InvalidParameter("fail_over", "compares later runs with the first, and there is one", hint="name two")
+    runs = [record.load(path) for path in paths]
+    slower = [text for new in runs[1:] for text in regressions(runs[0], new, over=over)] if over is not None else []
+    show(runs, flags.form)
+    if flags.html is not None:
+        _write(flags.html, runs)
+    for text in slower:
+        typer.secho(f"slower: {text}", fg="red", err=True)
+    raise typer.Exit(1 if slower else 0)
+
+
+def _write(path: Path, runs: list[Run]) -> None:
+    from phiplug.bench.page import page
+
+    try:
+        path.write_text(page(runs), encoding="utf-8")
+    except OSError as error:
+        raise InvalidParameter("html", f"{path} cannot be written: {error.strerror}") from None
+
+
+def _share(text: str | None) -> float | None:
+    """Read a percentage, as in 5%."""
+    if text is None:
+        return None
+    try:
+        share = float(text.removesuffix("%")) / 100
+    except ValueError:
+        share = -1.0
+    if not 0 <= share < 10:
+        raise InvalidParameter("fail_over", f"{text!r} is no percentage", hint="as in 5%")
+    return share
