@@ -27,6 +27,12 @@ FAMILIES = ("llama", "phi3")
 LARGEST = 2**24  # of a dimension
 OTHERS = "use -b llama-cpp"
 
+UNUSED = (
+    "expert_count", "attention.scale", "attention.clamp_kqv", "attn_logit_softcapping", "final_logit_softcapping",
+    "embedding_scale", "residual_scale", "logit_scale",
+)  # fmt: skip
+"""Numbers that would change the logits, and that neither family has."""
+
 
 def read_transformer(header: Header, context: int) -> Transformer:
     """Read all weights.
@@ -44,6 +50,11 @@ def read_transformer(header: Header, context: int) -> Transformer:
         raise ModelUnsupported(
             f"{header.path.name} is a {header.architecture!r} model; the numpy backend reads {known}", hint=OTHERS
         )
+    for key in UNUSED:
+        if header.hyperparameter(key):
+            raise ModelUnsupported(
+                f"{header.path.name} has {header.architecture}.{key}, which the numpy backend does not use", hint=OTHERS
+            )
     sizes, tensors = _sizes(header), _Tensors(header)
     embedding = tensors.take("token_embd", vocabulary(header), sizes.embedding)
     model = Transformer(
@@ -106,8 +117,6 @@ class _Sizes:
 
 
 def _sizes(header: Header) -> _Sizes:
-    if header.hyperparameter("expert_count"):
-        raise ModelUnsupported(f"{header.path.name} is a mixture of experts", hint=OTHERS)
     embedding, heads = whole(header, "embedding_length"), whole(header, "attention.head_count")
     groups = whole(header, "attention.head_count_kv", heads)
     head = whole(header, "attention.key_length", max(embedding // heads, 1))
@@ -199,7 +208,8 @@ def _rotation(header: Header, tensors: _Tensors, sizes: _Sizes, context: int) ->
     kind = header.hyperparameter("rope.scaling.type") or "linear"  # what llama.cpp takes where a file says nothing
     if kind not in ("none", "linear", "longrope"):
         raise ModelUnsupported(f"{header.path.name} rotates positions by {kind!r}", hint=OTHERS)
-    slower = 1.0 if kind == "none" else _real(header, "rope.scaling.factor", 1.0)
+    legacy = _real(header, "rope.scale_linear", 1.0)
+    slower = 1.0 if kind == "none" else _real(header, "rope.scaling.factor", legacy)
     pairs = np.arange(0, sizes.rotated, 2) / sizes.rotated
     periods = _factors(header, tensors, sizes, context) * _real(header, "rope.freq_base", 10_000.0) ** pairs
     return Rotation(1 / (slower * periods), _real(header, "rope.scaling.attn_factor", 1.0))

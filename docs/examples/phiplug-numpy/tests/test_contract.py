@@ -1,7 +1,9 @@
-"""The backend keeps phiplug's contract: this is all that a backend author has to write."""
+"""The backend keeps phiplug's contract, and stays outside of it: this is all that a backend author has to write."""
 
+import ast
 from pathlib import Path
 
+import phiplug_numpy
 import pytest
 from small_models import SmallModel
 
@@ -27,3 +29,14 @@ class TestLlama(BackendContract):
 
 class TestPhi3(TestLlama):
     family = "phi3"
+
+
+def test_it_imports_of_phiplug_what_is_made_for_plugins() -> None:
+    sources = Path(phiplug_numpy.__file__).parent.glob("*.py")
+    nodes = [node for source in sources for node in ast.walk(ast.parse(source.read_text()))]
+    modules = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    assert {name for name in modules if name.split(".")[0] == "phiplug"} == {
+        "phiplug.errors",
+        "phiplug.gguf",
+        "phiplug.spi",
+    }

@@ -56,9 +56,12 @@ def test_phi_3_takes_its_short_factors_up_to_the_original_context_and_its_long_o
     assert not np.allclose(logits(plain, tmp_path), logits(slowed, tmp_path), atol=1e-2)
 
 
-def test_a_linear_scale_is_as_a_factor_for_every_pair(tmp_path: Path) -> None:
-    scaled = SmallModel(metadata={"rope.scaling.type": "linear", "rope.scaling.factor": 4.0})
-    np.testing.assert_allclose(logits(scaled, tmp_path), logits(SmallModel(freqs=(4.0,) * 8), tmp_path), atol=1e-5)
+@pytest.mark.parametrize("key", ["rope.scaling.factor", "rope.scale_linear"])
+def test_a_linear_scale_is_as_a_factor_for_every_pair(key: str, tmp_path: Path) -> None:
+    scaled = logits(SmallModel(metadata={key: 4.0}), tmp_path)
+    np.testing.assert_allclose(scaled, logits(SmallModel(freqs=(4.0,) * 8), tmp_path), atol=1e-5)
+    switched_off = SmallModel(metadata={"rope.scaling.type": "none", key: 4.0})
+    np.testing.assert_array_equal(logits(switched_off, tmp_path), logits(SmallModel(), tmp_path))
 
 
 def test_the_magnitude_of_rotated_numbers_is_used(tmp_path: Path) -> None:
@@ -68,7 +71,8 @@ def test_the_magnitude_of_rotated_numbers_is_used(tmp_path: Path) -> None:
 
 UNSUPPORTED = {
     "'qwen2' model": SmallModel("qwen2"),
-    "mixture of experts": SmallModel(metadata={"expert_count": 8}),
+    r"llama\.expert_count": SmallModel(metadata={"expert_count": 8}),
+    r"phi3\.logit_scale": SmallModel("phi3", metadata={"logit_scale": 0.5}),
     "'yarn'": SmallModel(metadata={"rope.scaling.type": "yarn"}),
     "head_count for each layer": SmallModel(metadata={"attention.head_count": [4, 4]}),
     r"blk\.0\.attn_q\.bias": SmallModel(change=lambda t: t | {"blk.0.attn_q.bias": np.zeros(64, np.float32)}),
