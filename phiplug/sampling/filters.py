@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from phiplug.sampling.nucleus import largest, shortest_prefix
+from phiplug.sampling.nucleus import largest, settled_prefix, shortest_prefix
 from phiplug.sampling.row import Row
 from phiplug.types import SamplingParams
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Runners: TypeAlias = "tuple[NDArray[np.intp], NDArray[np.float32]]"
 """Ids, ascending, and their t, of which the largest is 0; an id whose t is -inf has been dropped."""
 
+_FEW = 2048  # ids that are sorted rather than bucketed
 _SLACK = 1e-3  # what float32 arithmetic may be off by, relatively and generously, where it only narrows a search
 
 
@@ -54,14 +55,15 @@ def _top_p(row: Row, p: float) -> Runners:
     Ids whose weight is below (1 - p) * mass / V weigh less than (1 - p) * mass together, so the rest holds the nucleus
     whole. For a peaked row, bounds of the mass are enough to find both the rest and the nucleus.
     """
-    limit = math.log((1.0 - p) * row.least_mass() / len(row.x))
+    limit = math.log((1.0 - p) / len(row.x)) - _SLACK  # the largest weight is 1, so the mass is at least that
     if row.is_sparse(limit):
-        ids, t = row.above(limit)
-        weights = np.exp(t.astype(np.float64))
-        mass = float(weights.sum())
-        inside = shortest_prefix(t, weights, p * mass)
-        if weights[inside].sum() >= p * (mass + row.mass_below(limit)):
-            return _keep(ids, t, inside)
+        ids, t = row.above_sparsely(limit)
+        if len(ids) <= _FEW:
+            weights = np.exp(t.astype(np.float64))
+            mass = float(weights.sum())
+            inside = settled_prefix(t, weights, p * mass, p * (mass + row.mass_below(limit)))
+            if inside is not None:
+                return ids[inside], t[inside]
     return _top_p_dense(row, p)
 
 
@@ -69,10 +71,10 @@ def _top_p_dense(row: Row, p: float) -> Runners:
     """Step 7 with the exponential of every logit, in float32: the sums are right to about 1e-7."""
     weights, ids, t = row.weights(), row.every_id, row.t()
     mass = float(weights.sum())
-    heavy = weights >= np.float32((1.0 - p) * mass / len(weights) * (1.0 - _SLACK))
-    if np.count_nonzero(heavy) < len(heavy) // 2:
+    heavy = t >= np.float32(math.log((1.0 - p) * mass / len(t)) - _SLACK)
+    if np.count_nonzero(heavy) < len(t) // 2:  # gathering most would cost more than it saves
         ids = np.flatnonzero(heavy)
-        t, weights = t[ids], weights[ids]
+        t, weights = t.take(ids), weights.take(ids)  # faster than indexing
     return _keep(ids, t, shortest_prefix(t, weights, p * mass))
 
 
@@ -90,4 +92,4 @@ def _keep(ids: NDArray[np.intp], t: NDArray[np.float32], inside: NDArray[np.bool
         np.copyto(t, -np.inf, where=~inside)
         return ids, t
     kept = np.flatnonzero(inside)
-    return ids[kept], t[kept]
+    return ids.take(kept), t.take(kept)

@@ -21,8 +21,9 @@ _ROUNDS = tuple((np.uint64(shift), np.uint64(m)) for shift, m in zip((30, 27), _
 _LAST_SHIFT = np.uint64(31)
 _UPPER = np.uint64(12)
 _MASK = 2**64 - 1
-_FEW = 512  # so many run the race at once
-_BLOCK = 8192  # beyond that, ids hashed at a time, so that the temporaries stay in a near cache
+_FIRST = 512  # so many run the race at once
+_BLOCK = 16384  # beyond that, ids hashed at a time, so that the temporaries stay in a near cache
+_SLOWEST = 37.0  # the id of weight 1 has -ln(u) <= 53 ln(2)
 _ONE = np.uint64(0x3FF << 52)  # the bits of 1.0: or-ed with 52 random bits they make a float64 in [1, 2)
 _FINE = 2.0**-52  # covers the rounding of 1 - u, and weights too small for float32: no 1 - u is below 2**-53
 _PER_NAT = np.float32(2**23 / math.log(2))  # steps of a float32's bit pattern per factor e
@@ -59,22 +60,19 @@ def race(seed: int, position: int, ids: NDArray[np.intp], t: NDArray[np.float32]
     Args:
         seed: in [0, 2**64).
         position: the index of the new token in the whole sequence.
-        ids: ascending, at least one.
+        ids: ascending, at least one; a single one needs no race.
         t: float32, shape of `ids`, none above 0 and one of them 0; an id whose exp(t) is 0 in float64 cannot win.
     """
-    if len(ids) <= _FEW:
-        return _finish(seed, position, ids, t)[0]
-    first = int(t.argmax())
-    winner, best = _finish(seed, position, ids[first : first + 1], t[first : first + 1])
-    start, length = 0, _FEW
-    while start < len(ids):
-        block = slice(start, start + length)
-        runners = _contenders(seed, position, ids[block], t[block], best)
+    if len(ids) == 1:
+        return int(ids[0])
+    winner, best = _finish(seed, position, ids[:_FIRST], t[:_FIRST])
+    for start in range(_FIRST, len(ids), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        runners = _contenders(seed, position, ids[block], t[block], min(best, _SLOWEST))
         if len(runners):
             token, z = _finish(seed, position, ids[block][runners], t[block][runners])
-            if (z, token) < (best, winner):
+            if z < best:
                 winner, best = token, z
-        start, length = start + length, min(4 * length, _BLOCK)
     return winner
 
 

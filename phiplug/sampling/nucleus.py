@@ -1,7 +1,7 @@
 """Tempered logits -> the smallest set that holds a given mass, or a given number of ids.
 
-No function here sorts a vocabulary. A tempered logit t = (x - max) / T is never above 0, and the bit pattern of a
-float32 without its sign orders as its magnitude does: buckets of bit patterns are ranges of t.
+No function here sorts a vocabulary: ids are bucketed by their tempered logit t = (x - max) / T, which is never above 0,
+and only the bucket that the boundary falls in is looked at more closely.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 _FEW = 2048  # so many are sorted at once: it is then cheaper than passes over buckets
 _FEWER = 256  # the same for what a first pass has left
-_DIGITS = ((18, 14), (9, 9), (0, 9))  # a bit pattern in three parts, coarse to fine: (lowest bit, number of bits)
-_SIGN_OUT = np.uint32(1)  # shifted left by it, -0.0 is 0
+_EVEN = 1024  # buckets of the first pass
+_TINY = 1e-30  # a range whose inverse float32 can hold
 _BLOCK = 16384  # ids bucketed at a time, so that the temporaries stay in a near cache
 
 
@@ -38,44 +38,80 @@ def shortest_prefix(t: NDArray[np.float32], weights: NDArray[np.floating], targe
     return inside
 
 
+def settled_prefix(
+    t: NDArray[np.float32], weights: NDArray[np.float64], least: float, most: float
+) -> NDArray[np.intp] | None:
+    """Return the indices, ascending, of the shortest prefix for a target that is known only to lie between two.
+
+    Args:
+        t: as for `shortest_prefix`; few, since they are sorted.
+        weights: as for `shortest_prefix`.
+        least: a lower bound of the target.
+        most: an upper bound of the target.
+
+    Returns:
+        None where the prefix depends on what lies between.
+    """
+    order = np.argsort(-t, kind="stable")
+    low, high = np.searchsorted(np.cumsum(weights[order]), (least, most)).tolist()
+    return np.sort(order[: low + 1]) if low == high < len(order) else None
+
+
 def _boundary(t: NDArray[np.float32], weights: NDArray[np.floating], target: float) -> int:
     """Return the index of the last member of the prefix.
 
-    All are bucketed by the coarse part of their bit pattern, then those in the bucket where the mass reaches the target
-    by the next part; what is left is few, or all equal, which a stable sort passes over once.
+    All are bucketed, then those in the bucket where the mass reaches the target more finely; what is left is few, or
+    all equal, which a stable sort passes over once.
     """
-    bits = t.view(np.uint32)
     rest = np.arange(0)
-    for level, (lowest, length) in enumerate(_DIGITS):
-        mass = np.cumsum(_masses(bits, weights, lowest, length))
+    for level, (digits_of, buckets) in enumerate(_LEVELS):
+        digits = digits_of(t)
+        mass = np.cumsum(_masses(digits, weights, buckets))
         bucket = int(np.searchsorted(mass, min(target, mass[-1])))
         target -= float(mass[bucket - 1]) if bucket else 0.0
-        inside = np.flatnonzero(_digit(bits, lowest, length) == bucket)
+        inside = np.flatnonzero(digits == bucket)
         rest = rest[inside] if level else inside
-        bits, weights = bits[inside], weights[inside]
+        t, weights = t[inside], weights[inside]
         if len(rest) <= _FEWER:
             break
-    return int(rest[_sorted_prefix(bits << _SIGN_OUT, weights, target)[-1]])
+    return int(rest[_sorted_prefix(-t, weights, target)[-1]])
 
 
-def _masses(bits: NDArray[np.uint32], weights: NDArray[np.floating], lowest: int, length: int) -> NDArray[np.float64]:
-    """Return the mass of each bucket of one part of the bit pattern."""
-    mass = np.zeros(1 << (length - (lowest + length == 32)))  # the sign is not part of it
-    for start in range(0, len(bits), _BLOCK):
+def _even_digits(t: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """Divide the range of t into even parts: enough, but for rows that crowd into one of them."""
+    least = float(t.min())
+    if not -np.inf < least < -_TINY:
+        return np.zeros(len(t), np.uint16)
+    digits: NDArray[np.uint16] = (t * np.float32((_EVEN - 1) / least)).astype(np.uint16)
+    return digits
+
+
+def _upper_digits(t: NDArray[np.float32]) -> NDArray[np.uint16]:
+    return (_magnitude(t) >> np.uint32(16)).astype(np.uint16)
+
+
+def _lower_digits(t: NDArray[np.float32]) -> NDArray[np.uint16]:
+    return _magnitude(t).astype(np.uint16)
+
+
+def _magnitude(t: NDArray[np.float32]) -> NDArray[np.uint32]:
+    """Return the bit pattern without its sign, which orders as the distance from 0 does: -0.0 is 0."""
+    return t.view(np.uint32) & np.uint32(0x7FFFFFFF)
+
+
+_LEVELS = ((_even_digits, _EVEN), (_upper_digits, 1 << 15), (_lower_digits, 1 << 16))
+
+
+def _masses(digits: NDArray[np.uint16], weights: NDArray[np.floating], buckets: int) -> NDArray[np.float64]:
+    """Return the mass of each bucket."""
+    mass = np.zeros(buckets)
+    for start in range(0, len(digits), _BLOCK):
         block = slice(start, start + _BLOCK)
-        mass += np.bincount(_digit(bits[block], lowest, length).astype(np.intp), weights[block], len(mass))
+        mass += np.bincount(digits[block].astype(np.intp), weights[block], buckets)
     return mass
 
 
-def _digit(bits: NDArray[np.uint32], lowest: int, length: int) -> NDArray[np.uint32]:
-    if lowest + length == 32:
-        return (bits << _SIGN_OUT) >> np.uint32(lowest + 1)
-    return (bits >> np.uint32(lowest)) & np.uint32((1 << length) - 1)
-
-
-def _sorted_prefix(
-    keys: NDArray[np.float32] | NDArray[np.uint32], weights: NDArray[np.floating], target: float
-) -> NDArray[np.intp]:
+def _sorted_prefix(keys: NDArray[np.float32], weights: NDArray[np.floating], target: float) -> NDArray[np.intp]:
     order = np.argsort(keys, kind="stable")
     mass = np.cumsum(weights[order], dtype=np.float64)
     return order[: int(np.searchsorted(mass, target)) + 1]

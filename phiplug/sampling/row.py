@@ -7,7 +7,6 @@ parameters or history.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,7 +31,6 @@ class Row:
         self._lines = padded.reshape(_LINES, self._columns)
         self._e = np.empty(width, np.float32)
         self._high = np.empty(self._columns, np.float32)
-        self._e_high = self._high
         self._top = self._temperature = np.float32(1)
         self._is_tempered = False
         self.x = padded[:width]
@@ -51,7 +49,6 @@ class Row:
         np.maximum.reduce(self._lines, axis=0, out=self._high)
         self._top, self._temperature = self._high.max(), temperature
         self._scale(self._high)
-        self._e_high = np.exp(self._high)
         return self._top
 
     def t(self) -> NDArray[np.float32]:
@@ -65,13 +62,9 @@ class Row:
         """Return exp(t) for every id, shape (V,)."""
         return np.exp(self.t(), out=self._e)
 
-    def least_mass(self) -> float:
-        """Return a lower bound of the sum of exp(t) over all ids."""
-        return 0.999 * float(self._e_high.sum())
-
     def mass_below(self, limit: float) -> float:
         """Return an upper bound of the sum of exp(t) over the ids with t < limit."""
-        return 1.001 * _LINES * float(np.minimum(self._e_high, math.exp(limit)).sum())
+        return 1.001 * _LINES * float(np.exp(np.minimum(self._high, np.float32(limit))).sum())
 
     def largest_bound(self, k: int) -> float:
         """Return a t that at least k ids reach, or -inf where the columns do not tell."""
@@ -85,10 +78,14 @@ class Row:
 
     def above(self, limit: float) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
         """Return the ids with t >= limit, ascending, and their t."""
-        if self._is_tempered or not self.is_sparse(limit):
-            t = self.t()
-            ids = np.flatnonzero(t >= limit)
-            return ids, t[ids]
+        if not self._is_tempered and self.is_sparse(limit):
+            return self.above_sparsely(limit)
+        t = self.t()
+        ids = np.flatnonzero(t >= limit)
+        return ids, t[ids]
+
+    def above_sparsely(self, limit: float) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+        """Return what `above` does, from the columns that hold such ids alone; `t` has not been asked for."""
         columns = np.flatnonzero(self._high >= limit)
         t = self._lines[:, columns]
         self._scale(t)
