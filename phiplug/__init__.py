@@ -9,6 +9,7 @@ with phiplug.load("smollm2", backend="llama-cpp") as llm:
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from phiplug.errors import PhiplugError, PhiplugWarning
@@ -16,6 +17,7 @@ from phiplug.load import load
 from phiplug.types import Chunk, Completion, Message, SamplingParams, Timings, Usage
 
 if TYPE_CHECKING:
+    from phiplug.conversation import Conversation
     from phiplug.llm import LLM, Stream
 
 __version__ = "0.1.0"
@@ -23,6 +25,7 @@ __all__ = [
     "LLM",
     "Chunk",
     "Completion",
+    "Conversation",
     "Message",
     "PhiplugError",
     "PhiplugWarning",
@@ -34,9 +37,10 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:  # Any: a class; these two bring numpy and tokenizers with them, so they wait
-    if name in ("LLM", "Stream"):
-        from phiplug import llm
+_LATE = {"LLM": "phiplug.llm", "Stream": "phiplug.llm", "Conversation": "phiplug.conversation"}
 
-        return getattr(llm, name)
+
+def __getattr__(name: str) -> Any:  # Any: a class; these bring numpy and tokenizers with them, so they wait
+    if name in _LATE:
+        return getattr(import_module(_LATE[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -68,7 +68,7 @@ def _prompt(prompt: str, flags: RunFlags) -> str | list[Message]:
     """Return what is asked: a text, or a conversation where there is a system message."""
     from phiplug.types import Message
 
-    text = sys.stdin.read() if prompt == "-" else prompt
+    text = _standard_input() if prompt == "-" else prompt
     if flags.system is None:
         return text
     if flags.raw:
@@ -76,6 +76,13 @@ def _prompt(prompt: str, flags: RunFlags) -> str | list[Message]:
     if not text:
         raise InvalidParameter("prompt", "is empty")
     return [Message("system", flags.system), Message("user", text)]
+
+
+def _standard_input() -> str:
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise InvalidParameter("prompt", f"standard input is not {error.encoding}: {error.reason}") from None
 
 
 def _request(llm: LLM, prompt: str | list[Message], params: SamplingParams, flags: RunFlags) -> Request:
