@@ -1,0 +1,163 @@
+"""Runs -> one HTML page that needs nothing else: tables, charts, hardware, and what a reader must know to be fair."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+import jinja2
+from markupsafe import Markup
+
+from phiplug.bench import charts, tables
+from phiplug.bench.charts import COLOURS, Bar, Curve
+from phiplug.bench.compare import lines
+from phiplug.bench.figures import bandwidth_limit, figure, gaps, quantile
+
+if TYPE_CHECKING:
+    from phiplug.bench.compare import Line
+    from phiplug.bench.types import Row, Run
+
+QUANTILES = 101  # points of a distribution's curve
+
+
+def page(runs: Sequence[Run]) -> str:
+    """Return the page as HTML with its style sheet and pictures inside; nothing is fetched when it is opened."""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    template = environment.from_string(_data("report.html"))
+    found = lines(runs)
+    return template.render(
+        style=Markup(_data("report.css")),  # noqa: S704  ours
+        runs=runs,
+        headline=headline(found),
+        headings=tables.headings(runs),
+        rows=[(line, cells) for line, cells in zip(found, tables.cells(runs), strict=True)],
+        remarks=tables.remarks(runs),
+        about=[(run, row) for run in runs for row in _one_a_backend(run)],
+        said=tables.about,
+        pictures=[(name, Markup(svg), note) for name, svg, note in _pictures(runs)],  # noqa: S704  escaped as they are drawn
+    )
+
+
+def headline(found: Sequence[Line]) -> str:
+    """Say in one sentence what the page shows: the fastest of what may be ranked, and by how much."""
+    ranked = [line for line in found if line.rank and line.entry.row.contender.slots == 1]
+    if len(ranked) < 2:
+        return "Nothing here may be ranked beside anything else; the notes say why." if len(found) > 1 else ""
+    first, second = sorted(ranked, key=lambda line: line.rank or 0)[:2]
+    if not (first.decode and second.decode):
+        return ""
+    return (
+        f"{_named(first, found)} decodes {first.decode.value / second.decode.value:.2g} times as fast as "
+        f"{_named(second, found)}."
+    )
+
+
+def _pictures(runs: Sequence[Run]) -> list[tuple[str, str, str]]:
+    """Return (title, SVG, note) of each chart that there is data for."""
+    limit = (
+        "Bars are medians, whiskers the range of all rounds. The dashed line is the memory's: at that rate the weights "
+        "would be read as fast as this machine copies memory. A model that fits a cache can pass it."
+    )
+    found = [
+        ("Decoding", charts.bars("Decoding, tokens per second", bars, "tokens/s"), limit)
+        for bars in [_bars(runs, "decode_tps", limits=True)]
+        if bars
+    ]
+    for bars in [_bars(runs, "prefill_tps", limits=False)]:
+        if bars:
+            svg = charts.bars("Prefill, tokens per second", bars, "tokens/s")
+            found.append(("Prefill", svg, "Prompt tokens over the time to the first logits."))
+    over_slots = _over_slots(runs)
+    if over_slots:
+        svg = charts.lines("Throughput over slots", over_slots, x_name="sequences at once", y_name="tokens/s, together")
+        found.append(("Throughput against slots", svg, "Decoding, all sequences together; medians."))
+    waits = _waits(runs)
+    if waits:
+        svg = charts.distributions("Time between tokens", waits, x_name="milliseconds between one token and the next")
+        note = "How many of the tokens came within so many milliseconds of the one before, over all rounds."
+        found.append(("Time between tokens", svg, note))
+    return found
+
+
+def _bars(runs: Sequence[Run], name: str, *, limits: bool) -> list[Bar]:
+    found = []
+    for run, row in _single(runs):
+        summary = figure(name, row, run.workload)
+        if summary is None:
+            continue
+        limit = bandwidth_limit(run, row) if limits else None
+        share = f" · {summary.median / limit:.0%} of limit" if limit else ""
+        found.append(
+            Bar(
+                label=(row.contender.name, _where(run, row, runs)),
+                value=summary.median,
+                low=min(summary.values),
+                high=max(summary.values),
+                shown=f"{summary.median:,.{1 if summary.median < 1000 else 0}f}{share}",
+                limit=limit,
+                colour=_colour(row, runs),
+                faint=row.contender.mode == "engine",
+            )
+        )
+    return found
+
+
+def _over_slots(runs: Sequence[Run]) -> list[Curve]:
+    curves = []
+    for index, run in enumerate(runs):
+        for backend in dict.fromkeys(row.contender.backend for row in run.rows):
+            rows = [row for row in run.rows if row.contender.backend == backend and row.contender.mode == "phiplug"]
+            points = [(row.contender.slots, figure("decode_tps", row, run.workload)) for row in rows]
+            known = tuple((float(slots), summary.median) for slots, summary in points if summary)
+            if len(known) > 1:
+                label = f"{backend}, {_machine(run, runs)}" if len(runs) > 1 else backend
+                curves.append(Curve(label, known, _colour(rows[0], runs), index % 3))
+    return curves
+
+
+def _waits(runs: Sequence[Run]) -> list[Curve]:
+    curves = []
+    for run, row in _single(runs):
+        waits = [1e3 * gap for sample in row.samples for gap in gaps(sample)]
+        if waits and row.contender.mode == "phiplug":
+            shares = [index / (QUANTILES - 1) for index in range(QUANTILES)]
+            label = f"{row.contender.name}, {_machine(run, runs)}" if len(runs) > 1 else row.contender.name
+            points = tuple((quantile(waits, share), share) for share in shares)
+            curves.append(Curve(label, points, _colour(row, runs), runs.index(run) % 3))
+    return curves
+
+
+def _single(runs: Sequence[Run]) -> list[tuple[Run, Row]]:
+    """The rows of one sequence; with several at once a rate is another quantity."""
+    return [(run, row) for run in runs for row in run.rows if row.contender.slots == 1 and row.samples]
+
+
+def _one_a_backend(run: Run) -> list[Row]:
+    return list({row.contender.backend: row for row in reversed(run.rows)}.values())[::-1]
+
+
+def _colour(row: Row, runs: Sequence[Run]) -> int:
+    backends = list(dict.fromkeys(each.contender.backend for run in runs for each in run.rows))
+    return backends.index(row.contender.backend) % COLOURS
+
+
+def _where(run: Run, row: Row, runs: Sequence[Run]) -> str:
+    device = row.loaded.device if row.loaded else ""
+    return f"{device}, {_machine(run, runs)}" if len(runs) > 1 else device
+
+
+def _machine(run: Run, runs: Sequence[Run]) -> str:
+    """Tell machines apart by their ids, and runs of one machine by their order."""
+    same = [other for other in runs if other.hardware.id == run.hardware.id]
+    return run.hardware.id[:6] + (f" run {runs.index(run) + 1}" if len(same) > 1 else "")
+
+
+def _named(line: Line, found: Sequence[Line]) -> str:
+    runs = list({id(each.entry.run): each.entry.run for each in found}.values())
+    name = line.entry.row.contender.name
+    return f"{name} ({_machine(line.entry.run, runs)})" if len(runs) > 1 else name
+
+
+def _data(name: str) -> str:
+    return files("phiplug").joinpath("data", name).read_text(encoding="utf-8")
