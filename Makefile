@@ -19,6 +19,7 @@ demo: .venv/demo
 
 .venv/test: .venv/demo
 	$(BIN)/python -m pip install --quiet --editable '.[llama-cpp,mlx,dev]'
+	$(BIN)/python -m pip install --quiet --no-deps --editable docs/examples/phiplug-numpy
 	touch $@
 
 test: .venv/test
