@@ -1,7 +1,7 @@
-"""A third party's backend, as a user meets it: two wheels in a fresh environment, and a flag.
+"""What a user gets who installs wheels into a fresh environment: phiplug, an example backend, and a new plugin.
 
 The example is built from a copy of its own folder. Neither the repository nor this environment is on the path of the
-fresh one; only SmolLM2's weights are linked into it instead of being downloaded again.
+fresh one; only SmolLM2's weights are linked into it instead of being downloaded again. No engine is installed in it.
 """
 
 from __future__ import annotations
@@ -35,6 +35,11 @@ def run(*command: str | Path, cwd: Path) -> str:
     return done.stdout
 
 
+def run_err(*command: str | Path, cwd: Path) -> str:
+    """Run a command and return what it said on stderr."""
+    return subprocess.run(tuple(map(str, command)), cwd=cwd, capture_output=True, text=True, check=True).stderr
+
+
 @pytest.fixture(scope="module")
 def fresh(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The `bin` folder of an environment that holds phiplug, the example, and what they depend on."""
@@ -65,6 +70,35 @@ def test_a_flag_chooses_it_and_smollm2_answers(fresh: Path, tmp_path: Path) -> N
     assert report["text"] == "The capital of France is Paris."
     assert (report["backend"], report["device"]) == ("numpy", "cpu")
     assert report["finish_reason"] == "stop"
+
+
+def test_engines_that_are_not_there_are_listed_with_the_command_that_installs_them(fresh: Path, tmp_path: Path) -> None:
+    reports = {
+        report["name"]: report for report in json.loads(run(fresh / "phiplug", "backends", "--json", cwd=tmp_path))
+    }
+    assert reports["toy"]["available"]
+    assert not reports["llama-cpp"]["available"]
+    assert "pip install" in reports["llama-cpp"]["install"]
+    assert not reports["mlx"]["available"]
+    assert "phiplug[mlx]" in reports["mlx"]["install"]
+
+
+def test_asking_for_an_engine_that_is_not_there_says_how_to_install_it(fresh: Path, tmp_path: Path) -> None:
+    command = (fresh / "phiplug", "run", "hello", "-b", "llama-cpp")
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: the backend llama-cpp does not work here: ")
+    assert "pip install" in done.stderr
+    assert done.stderr.endswith("[BackendUnavailable]\n")
+
+
+def test_a_new_plugin_installs_and_keeps_the_contract(fresh: Path, tmp_path: Path) -> None:
+    run(fresh / "phiplug", "plugins", "new", "foo", cwd=tmp_path)
+    pip = (sys.executable, "-m", "pip", "--python", fresh / "python", "install", "--quiet")
+    run(*pip, "./phiplug-foo", "pytest", "hypothesis", cwd=tmp_path)
+    results = json.loads(run(fresh / "phiplug", "plugins", "check", "foo", "--json", cwd=tmp_path))
+    assert {result["outcome"] for result in results} <= {"passed", "skipped"}
+    assert "foo on cpu" in run_err(fresh / "phiplug", "run", "hello", "-b", "foo", "-n", "4", cwd=tmp_path)
 
 
 def test_it_is_listed_among_the_backends(fresh: Path, tmp_path: Path) -> None:
