@@ -209,7 +209,7 @@ class LoadOptions:
 
     Attributes:
         device: one of the probe's devices, or None for its first.
-        ctx_size: how many tokens a slot holds, or None for the backend's choice, at most what the model was trained for.
+        ctx_size: how many tokens a slot holds, or None for the backend's choice.
         slots: how many sequences are kept apart.
         threads: a fixed number of threads, or None for the backend's choice.
         gpu_layers: how many layers go to the GPU; None or -1 for all.

@@ -10,6 +10,7 @@ import importlib
 import os
 import sys
 import warnings
+from functools import cached_property
 from typing import Any
 
 import typer
@@ -37,17 +38,25 @@ class _Commands(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  # Any: click's context, which typer keeps private
         """Return the names, in the order of the table."""
-        return [*COMMANDS, *_of_plugins()]
+        return [*COMMANDS, *self._of_plugins]
 
     def get_command(self, ctx: Any, cmd_name: str) -> TyperCommand | None:  # noqa: ARG002  # Any: as above
         """Return a stand-in that knows the name and the summary, enough for a listing."""
-        summary = COMMANDS.get(cmd_name) or _of_plugins().get(cmd_name)
+        summary = COMMANDS.get(cmd_name) or self._of_plugins.get(cmd_name)
         return TyperCommand(cmd_name, help=summary) if summary else None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:  # Any: as above
         """Return the command itself, imported now."""
         name, _, rest = super().resolve_command(ctx, args)
         return name, _imported(name or ""), rest
+
+    @cached_property
+    def _of_plugins(self) -> dict[str, str]:
+        """The commands that plugins bring, with where each is from; none of them is imported."""
+        from phiplug.plugins import COMMANDS as GROUP
+        from phiplug.plugins import Plugins
+
+        return {plugin.name: f"From {plugin.distribution}." for plugin in Plugins.installed().of(GROUP)}
 
     def invoke(self, ctx: Any) -> Any:  # Any: as above
         """Run the command; errors become a line and an exit code."""
@@ -62,14 +71,6 @@ class _Commands(TyperGroup):
             # The reader has gone. Python flushes stdout once more at exit, so there must be somewhere to flush to.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
-
-
-def _of_plugins() -> dict[str, str]:
-    """Return the commands that plugins bring, with where each is from; none of them is imported."""
-    from phiplug.plugins import COMMANDS as GROUP
-    from phiplug.plugins import Plugins
-
-    return {plugin.name: f"From {plugin.distribution}." for plugin in Plugins.installed().of(GROUP)}
 
 
 def _imported(name: str) -> Any:  # Any: click's command, which typer keeps private
