@@ -205,7 +205,7 @@ def decades(low: float, high: float) -> list[float]:
 
 
 def _ones_twos_fives(low: float, high: float) -> Iterator[float]:
-    for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1):
+    for power in range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1):
         yield from (round(factor * 10.0**power, 12) for factor in (1, 2, 5))
 
 

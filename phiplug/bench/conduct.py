@@ -71,6 +71,16 @@ class Plan:
         )
 
 
+def shuffled(plan: Plan, order: random.Random) -> list[Contender]:
+    """Return everyone once: the backends in a random order, and within each its contenders in a random order.
+
+    Phiplug and the bare engine come one after the other, so that what disturbs the one disturbs the other.
+    """
+    backends = order.sample(plan.backends, len(plan.backends))
+    groups = [[who for who in plan.contenders if who.backend == backend] for backend in backends]
+    return [contender for group in groups for contender in order.sample(group, len(group))]
+
+
 @dataclass(slots=True)
 class _Standing:
     """A backend's worker while it lives, and what was learnt of it."""
@@ -139,7 +149,7 @@ class Session:
         heat, busy, started = meters.throttled(), meters.busy_s() - time.process_time(), time.perf_counter()
         try:
             for _ in range(self.plan.rounds):
-                for contender in order.sample(self.plan.contenders, len(self.plan.contenders)):
+                for contender in shuffled(self.plan, order):
                     self._round(contender)
                     advance(1)
             self.complete = True

@@ -41,16 +41,14 @@ def page(runs: Sequence[Run]) -> str:
 
 def headline(found: Sequence[Line]) -> str:
     """Say in one sentence what the page shows: the fastest of what may be ranked, and by how much."""
-    ranked = [line for line in found if line.rank and line.entry.row.contender.slots == 1]
-    if len(ranked) < 2:
-        return "Nothing here may be ranked beside anything else; the notes say why." if len(found) > 1 else ""
-    first, second = sorted(ranked, key=lambda line: line.rank or 0)[:2]
-    if not (first.decode and second.decode):
-        return ""
-    return (
-        f"{_named(first, found)} decodes {first.decode.value / second.decode.value:.2g} times as fast as "
-        f"{_named(second, found)}."
-    )
+    ranked = sorted((line for line in found if line.rank and line.decode), key=lambda line: line.rank or 0)
+    beside = [line for line in ranked if line.entry.row.contender.slots == 1]
+    if len(beside) < 2 or not (beside[0].decode and beside[1].decode):
+        refused = any(line.reasons for line in found)
+        return "Nothing here may be ranked beside anything else; the notes say why." if refused else ""
+    first, second = beside[:2]
+    times = beside[0].decode.value / beside[1].decode.value
+    return f"{_named(first, found)} decodes {times:.3g} times as fast as {_named(second, found)}."
 
 
 def _pictures(runs: Sequence[Run]) -> list[tuple[str, str, str]]:
@@ -82,15 +80,17 @@ def _pictures(runs: Sequence[Run]) -> list[tuple[str, str, str]]:
 
 def _bars(runs: Sequence[Run], name: str, *, limits: bool) -> list[Bar]:
     found = []
+    refused = {id(line.entry.row) for line in lines(runs) if line.reasons}
     for run, row in _single(runs):
         summary = figure(name, row, run.workload)
         if summary is None:
             continue
+        star = " *" if id(row) in refused else ""
         limit = bandwidth_limit(run, row) if limits else None
         share = f" · {summary.median / limit:.0%} of limit" if limit else ""
         found.append(
             Bar(
-                label=(row.contender.name, _where(run, row, runs)),
+                label=(row.contender.name + star, _where(run, row, runs)),
                 value=summary.median,
                 low=min(summary.values),
                 high=max(summary.values),
@@ -111,7 +111,7 @@ def _over_slots(runs: Sequence[Run]) -> list[Curve]:
             points = [(row.contender.slots, figure("decode_tps", row, run.workload)) for row in rows]
             known = tuple((float(slots), summary.median) for slots, summary in points if summary)
             if len(known) > 1:
-                label = f"{backend}, {_machine(run, runs)}" if len(runs) > 1 else backend
+                label = f"{backend}, {tables.machine_name(run, runs)}" if len(runs) > 1 else backend
                 curves.append(Curve(label, known, _colour(rows[0], runs), index % 3))
     return curves
 
@@ -122,7 +122,7 @@ def _waits(runs: Sequence[Run]) -> list[Curve]:
         waits = [1e3 * gap for sample in row.samples for gap in gaps(sample)]
         if waits and row.contender.mode == "phiplug":
             shares = [index / (QUANTILES - 1) for index in range(QUANTILES)]
-            label = f"{row.contender.name}, {_machine(run, runs)}" if len(runs) > 1 else row.contender.name
+            label = f"{row.contender.name}, {tables.machine_name(run, runs)}" if len(runs) > 1 else row.contender.name
             points = tuple((quantile(waits, share), share) for share in shares)
             curves.append(Curve(label, points, _colour(row, runs), runs.index(run) % 3))
     return curves
@@ -144,19 +144,13 @@ def _colour(row: Row, runs: Sequence[Run]) -> int:
 
 def _where(run: Run, row: Row, runs: Sequence[Run]) -> str:
     device = row.loaded.device if row.loaded else ""
-    return f"{device}, {_machine(run, runs)}" if len(runs) > 1 else device
-
-
-def _machine(run: Run, runs: Sequence[Run]) -> str:
-    """Tell machines apart by their ids, and runs of one machine by their order."""
-    same = [other for other in runs if other.hardware.id == run.hardware.id]
-    return run.hardware.id[:6] + (f" run {runs.index(run) + 1}" if len(same) > 1 else "")
+    return f"{device}, {tables.machine_name(run, runs)}" if len(runs) > 1 else device
 
 
 def _named(line: Line, found: Sequence[Line]) -> str:
     runs = list({id(each.entry.run): each.entry.run for each in found}.values())
     name = line.entry.row.contender.name
-    return f"{name} ({_machine(line.entry.run, runs)})" if len(runs) > 1 else name
+    return f"{name} ({tables.machine_name(line.entry.run, runs)})" if len(runs) > 1 else name
 
 
 def _data(name: str) -> str:

@@ -49,7 +49,7 @@ def cells(runs: Sequence[Run]) -> list[list[str]]:
 
 def _cells(line: Line, runs: Sequence[Run]) -> list[str]:
     run, row = line.entry.run, line.entry.row
-    machine = [run.hardware.id[:6]] if len(runs) > 1 else []
+    machine = [machine_name(run, runs)] if len(runs) > 1 else []
     joules = [_number(run, row, "energy_j_per_token", "{:.2f}")] if _metered(runs) else []
     gaps = "/".join(_number(run, row, f"itl_{which}_s", "{:.1f}", 1e3) for which in ("p50", "p95", "p99"))
     return [
@@ -66,6 +66,16 @@ def _cells(line: Line, runs: Sequence[Run]) -> list[str]:
     ]
 
 
+def machine_name(run: Run, runs: Sequence[Run]) -> str:
+    """Tell machines apart by their ids, and runs of one machine by their order."""
+    same = [other for other in runs if other.hardware.id == run.hardware.id]
+    return run.hardware.id[:6] + (f" run {1 + _index(run, runs)}" if len(same) > 1 else "")
+
+
+def _index(run: Run, runs: Sequence[Run]) -> int:
+    return next(index for index, other in enumerate(runs) if other is run)
+
+
 def interval(ratio: Ratio | None) -> str:
     """Spell a ratio with its interval."""
     return f"{ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]" if ratio else "-"
@@ -75,10 +85,11 @@ def remarks(runs: Sequence[Run]) -> list[str]:
     """Return, as sentences, what a reader of the table must know: work, weights, engines, refusals, disturbances."""
     said = []
     for run in runs:
-        said += [f"{run.hardware.id[:6]}: {text}" if len(runs) > 1 else text for text in _remarks(run)]
+        said += [f"{machine_name(run, runs)}: {text}" if len(runs) > 1 else text for text in _remarks(run)]
     for line in lines(runs):
         if line.reasons:
-            said.append(f"* {line.entry.row.contender.name} is not ranked: {'; '.join(line.reasons)}")
+            machine = f", {machine_name(line.entry.run, runs)}," if len(runs) > 1 else ""
+            said.append(f"* {line.entry.row.contender.name}{machine} is not ranked: {'; '.join(line.reasons)}")
     return said
 
 
@@ -221,7 +232,7 @@ def _number(run: Run, row: Row, name: str, spelt: str, unit: float = 1.0, *, qua
     if not quartiles:
         return spelt.format(unit * found.median)
     digits = "{:.0f}" if found.median >= 1000 else spelt
-    return f"{digits.format(found.median)} ({digits.format(found.q1)} to {digits.format(found.q3)})"
+    return f"{digits.format(found.median)} [{digits.format(found.q1)}, {digits.format(found.q3)}]"
 
 
 def _metered(runs: Sequence[Run]) -> bool:

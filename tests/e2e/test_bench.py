@@ -1,0 +1,199 @@
+"""`phiplug bench` and `phiplug compare` as a user types them, on the toy and on two twins of it, one of them ill."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from distributions import install
+
+import phiplug_toy
+
+TWIN = """
+import os
+from pathlib import Path
+
+import phiplug_toy
+from phiplug.spi import Backend, ModelFiles, hookimpl
+from phiplug_toy.tokenizer import ByteTokenizer
+
+
+def load(files, options):
+    model = phiplug_toy.load(files, options)
+    forward, passes = model.forward, []
+
+    def counted(steps):
+        passes.append(steps)
+        if len(passes) == int(os.environ.get("TWIN_DIES_AT", -1)):
+            os.abort()
+        if len(passes) == int(os.environ.get("TWIN_TELLS_AT", -1)):
+            Path(os.environ["TWIN_TELLS"]).touch()
+        return forward(steps)
+
+    model.forward = counted
+    return model
+
+
+@hookimpl
+def phiplug_register_backends():
+    made = {"twin": load, "other": phiplug_toy.load}
+    return [Backend(name, "the toy again", phiplug_toy.probe, accepts, made[name], "page") for name in made]
+
+
+def accepts(files):
+    return files.format == "page"
+
+
+@hookimpl
+def phiplug_find_model(reference):
+    path = Path(os.environ.get("PAGE", phiplug_toy.CORPUS))
+    return ModelFiles(reference, path, "page") if reference == "page" else None
+
+
+@hookimpl
+def phiplug_tokenizer(files):
+    return ByteTokenizer() if accepts(files) else None
+"""
+
+SMALL = ("--prompt-tokens", "8", "--gen-tokens", "4", "--rounds", "2", "--positions", "16")
+
+
+@pytest.fixture
+def twin(tmp_path, monkeypatch):
+    """The twins, installed here and in every process that is started."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    install(folder, "phiplug-twin", TWIN, {"phiplug.backends": {"twin": "phiplug_twin", "other": "phiplug_twin"}})
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    yield folder
+    sys.modules.pop("phiplug_twin", None)
+
+
+def test_two_backends_are_measured_ranked_and_written_down(phiplug, twin, tmp_path):
+    ran = phiplug("bench", "-b", "other", "-b", "twin", *SMALL, "--engine-only", "-o", str(tmp_path / "run.json"))
+    assert ran.code == 0
+    assert "8 rounds will take about" in ran.err
+    assert "other and twin: top-1 1.000, mean KL 0.0000 over 16 positions" in ran.out
+    assert "not ranked" not in ran.out
+    assert str(tmp_path) not in (tmp_path / "run.json").read_text()
+    page = tmp_path / "page.html"
+    shown = phiplug("compare", str(tmp_path / "run.json"), "--html", str(page))
+    assert shown.code == 0
+    assert "twin, bare engine" in shown.out
+    assert "<svg" in page.read_text()
+
+
+def test_pytest_benchmark_reads_a_run(phiplug, tmp_path):
+    assert phiplug("bench", "-b", "toy", *SMALL, "-o", str(tmp_path / "run.json")).code == 0
+    command = [Path(sys.executable).with_name("pytest-benchmark"), "compare", "run.json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "benchmark 'toy pp8+tg4': 1 tests" in done.stdout
+    assert "OPS" in done.stdout
+
+
+def test_a_model_that_differs_by_one_byte_is_not_ranked(phiplug, twin, tmp_path, monkeypatch):
+    page = tmp_path / "page.txt"
+    monkeypatch.setenv("PAGE", str(page))
+    text = phiplug_toy.CORPUS.read_bytes()
+    for name, content in (("one", text), ("two", text.replace(b"a", b"e", 1))):
+        page.write_bytes(content)
+        assert phiplug("bench", "-m", "page", "-b", "twin", *SMALL, "-o", str(tmp_path / f"{name}.json")).code == 0
+    runs = [str(tmp_path / "one.json"), str(tmp_path / "two.json")]
+    records = [json.loads(line) for line in phiplug("compare", *runs, "--format", "jsonl").out.splitlines()]
+    assert [record["rank"] for record in records] == [1, 1, None, None]
+    assert records[2]["not_ranked_because"].startswith("another model file: SHA-256 ")
+    refused = phiplug("compare", *runs, "--fail-over", "5%")
+    assert refused.code == 2
+    assert "the runs have different model" in refused.err
+
+
+def test_a_backend_that_dies_has_a_row_that_says_so_and_harms_no_other(phiplug, twin, tmp_path, monkeypatch):
+    monkeypatch.setenv("TWIN_DIES_AT", "10")  # 4 passes in each of two warm-ups, then the second of the first round
+    run = tmp_path / "run.json"
+    ran = phiplug("bench", "-b", "other", "-b", "twin", *SMALL[:-1], "0", "-o", str(run))
+    assert ran.code == 0
+    assert f"twin: its process was killed by signal {int(signal.SIGABRT)}" in " ".join(ran.out.split())
+    rows = json.loads(run.read_text())["phiplug"]["run"]["rows"]
+    assert [len(row["samples"]) for row in rows] == [2, 0]
+
+
+def test_where_every_backend_fails_that_is_the_error(phiplug, twin, monkeypatch):
+    monkeypatch.setenv("TWIN_DIES_AT", "1")
+    ran = phiplug("bench", "-b", "twin", *SMALL)
+    assert (ran.code, ran.out) == (1, "")
+    assert "[BackendFailed]" in ran.err
+
+
+def test_ctrl_c_keeps_what_is_done(twin, tmp_path):
+    told, run = tmp_path / "told", tmp_path / "run.json"
+    passes = 4 + 4 + 3 * 4  # two warm-ups, and well into the third round
+    command = [sys.executable, "-c", "from phiplug.cli import main; main()", "bench", "-b", "twin", *SMALL]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "TWIN_TELLS_AT": str(passes), "TWIN_TELLS": str(told)}
+    process = subprocess.Popen(
+        [*command, "--positions", "0", "--rounds", "100000", "-o", str(run)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    while not told.exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in out
+    assert "interrupted: " in out
+    written = json.loads(run.read_text())["phiplug"]["run"]
+    assert written["complete"] is False
+    assert len(written["rows"][0]["samples"]) >= 2
+
+
+def test_a_regression_is_an_exit_code(phiplug, tmp_path):
+    run, slow = tmp_path / "run.json", tmp_path / "slow.json"
+    assert phiplug("bench", "-b", "toy", *SMALL, "-o", str(run)).code == 0
+    written = json.loads(run.read_text())
+    for sample in written["phiplug"]["run"]["rows"][0]["samples"]:
+        sample["decode_s"] *= 100
+    slow.write_text(json.dumps(written))
+    assert phiplug("compare", str(run), str(run), "--fail-over", "5%").code == 0
+    ran = phiplug("compare", str(run), str(slow), "--fail-over", "5%")
+    assert ran.code == 1
+    assert "slower: toy: decode takes" in ran.err
+
+
+BAD = {
+    "no backend": (["bench"], 2, "backend: none is named"),
+    "an unknown backend": (["bench", "-b", "tpu"], 2, "'tpu' is not installed"),
+    "a backend twice": (["bench", "-b", "toy", "-b", "toy"], 2, "the same one is named twice"),
+    "an unknown model": (["bench", "-b", "toy", "-m", "smolm2"], 1, "did you mean smollm2?"),
+    "a folder that is not there": (["bench", "-b", "toy", "-o", "none/run.json"], 2, "there is no folder none"),
+    "a chat template": (["bench", "-b", "toy", "--chat-template", "x"], 2, "a benchmark's prompt has none"),
+    "a model that the backend does not take": (["bench", "-b", "toy", "-m", "smollm2"], 1, "does not take 'smollm2'"),
+    "no run": (["compare", "none.json"], 2, "none.json cannot be read"),
+    "a bound that is none": (["compare", "a.json", "b.json", "--fail-over", "much"], 2, "'much' is no percentage"),
+    "a regression of one run": (["compare", "a.json", "--fail-over", "5%"], 2, "there is one"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "code", "said"), BAD.values(), ids=BAD)
+def test_bad_input_is_one_typed_line(phiplug, arguments, code, said):
+    ran = phiplug(*arguments)
+    assert (ran.code, ran.out) == (code, "")
+    assert said in ran.err.splitlines()[-1]
+    assert ran.err.splitlines()[-1].startswith("error: ")
+
+
+def test_without_the_extra_the_command_names_it(phiplug, monkeypatch):
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    ran = phiplug("bench", "-b", "toy", *SMALL)
+    assert ran.code == 1
+    assert "pip install 'phiplug[bench]'" in ran.err
+    assert "[NotInstalled]" in ran.err

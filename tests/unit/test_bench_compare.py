@@ -1,0 +1,109 @@
+"""Comparing runs: ratios with intervals, ranks, and when something became slower."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from measured import HARDWARE, MODEL, WORK, row, run
+
+from phiplug.bench.compare import lines, overhead, ratio, regressions
+from phiplug.bench.figures import summary
+from phiplug.errors import InvalidParameter
+
+
+def test_a_ratio_of_constant_rounds_is_certain():
+    found = ratio(summary([30.0] * 5), summary([10.0] * 5))
+    assert (found.value, found.low, found.high) == (3.0, 3.0, 3.0)
+
+
+def test_the_interval_holds_the_ratio_and_grows_with_the_noise():
+    steady = ratio(summary([99, 100, 101, 100, 100]), summary([50, 50, 51, 49, 50]))
+    noisy = ratio(summary([60, 100, 140, 80, 120]), summary([30, 50, 70, 40, 60]))
+    assert steady.low <= 2.0 <= steady.high
+    assert noisy.high - noisy.low > 5 * (steady.high - steady.low)
+
+
+def test_the_interval_is_that_of_all_resamples_of_two_rounds():
+    found = ratio(summary([1.0, 3.0]), summary([1.0]), resamples=4000)  # medians 1, 2, 2, 3 with equal chances
+    assert (found.low, found.value, found.high) == (1.0, 2.0, 3.0)
+
+
+def test_the_same_runs_give_the_same_interval():
+    a, b = summary([1.0, 2.0, 4.0]), summary([1.0, 1.5, 3.0])
+    assert ratio(a, b) == ratio(a, b)
+
+
+def test_ranks_are_given_among_rows_of_as_many_slots():
+    found = lines([run(row("a"), row("b", (0.005,) * 3), row("a", (0.01,) * 3, slots=2))])
+    assert [(line.entry.row.contender.name, line.rank) for line in found] == [("a", 2), ("b", 1), ("a, 2 slots", 1)]
+    assert found[1].decode.value == pytest.approx(2.0)
+
+
+def test_a_bare_engine_has_a_ratio_and_no_rank():
+    bare = lines([run(row("a"), row("a", (0.005,) * 3, mode="engine"))])[1]
+    assert (bare.rank, bare.reasons) == (None, ())
+    assert bare.decode.value == pytest.approx(2.0)
+
+
+def test_what_may_not_be_ranked_keeps_its_figures():
+    other = run(row("a", (0.001,) * 3), model=replace(MODEL, sha256="0" * 64))
+    first, second = lines([run(row("a")), other])
+    assert (first.rank, second.rank) == (1, None)
+    assert second.reasons[0].startswith("another model file")
+    assert second.decode.value == pytest.approx(10.0)
+
+
+def test_a_row_that_failed_is_still_a_line():
+    failed = replace(row("b"), samples=(), loaded=None, error="b: no such library")
+    found = lines([run(row("a"), failed)])
+    assert (found[1].rank, found[1].reasons, found[1].decode) == (None, ("b: no such library",), None)
+
+
+def test_overhead_is_measured_within_each_round():
+    through, bare = row("a", (0.010, 0.100, 0.010)), row("a", (0.009, 0.090, 0.009), mode="engine")
+    assert overhead(run(through, bare)) == pytest.approx({"a": 0.9})
+    assert overhead(run(through)) == {}
+
+
+def slowed(factor):
+    return run(row(steps=tuple(factor * step for step in (0.0099, 0.01, 0.0101))))
+
+
+OLD = slowed(1)
+
+
+def test_a_run_is_no_regression_of_itself():
+    assert regressions(OLD, OLD, over=0.05) == []
+
+
+@pytest.mark.parametrize(("factor", "count"), [(0.5, 0), (1.04, 0), (1.06, 1)])
+def test_slower_by_more_than_the_bound_is_a_regression(factor, count):
+    assert len(regressions(OLD, slowed(factor), over=0.05)) == count
+
+
+def test_the_old_runs_own_noise_raises_the_bound():
+    noisy = run(row(steps=(0.008, 0.010, 0.012)))  # MAD 0.002: 60% is allowed
+    assert regressions(noisy, slowed(1.5), over=0.05) == []
+    assert regressions(noisy, slowed(1.7), over=0.05) == ["a: decode takes 70.0% longer, and 60.0% is allowed"]
+
+
+def test_a_contender_that_fails_or_is_gone_is_a_regression():
+    both = run(row("a"), row("b"))
+    failed = replace(both, rows=(both.rows[0], replace(both.rows[1], samples=(), error="b: crashed")))
+    assert regressions(both, failed, over=0.05) == ["b: b: crashed"]
+    assert regressions(both, run(row("a")), over=0.05) == ["b: is missing"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"hardware": replace(HARDWARE, id="f" * 12)}, "hardware"),
+        ({"model": replace(MODEL, sha256="0" * 64)}, "model"),
+        ({"workload": replace(WORK, sha256="0" * 64)}, "prompt"),
+        ({"workload": replace(WORK, gen_tokens=6)}, "lengths"),
+    ],
+)
+def test_a_regression_is_judged_on_equal_terms_alone(changes, what):
+    with pytest.raises(InvalidParameter, match=f"the runs have different {what}"):
+        regressions(OLD, run(row(), **changes), over=0.05)

@@ -1,0 +1,171 @@
+"""What is shown of runs: tables, records in llama-bench's names, charts, the page."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from xml.etree import ElementTree as ET
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from measured import HARDWARE, LOADED, MODEL, row, run, sample
+
+from phiplug.bench import charts, tables
+from phiplug.bench.charts import Bar, Curve
+from phiplug.bench.page import page
+
+RUN = run(row("a"), row("b", (0.02,) * 3), row("a", (0.005,) * 3, mode="engine"), row("a", (0.02,) * 3, slots=4))
+FOREIGN = run(row("a"), model=replace(MODEL, sha256="0" * 64), hardware=replace(HARDWARE, id="f" * 12))
+
+
+def test_the_table_has_a_line_for_each_row_and_a_star_for_what_may_not_be_ranked():
+    found = tables.cells([RUN, FOREIGN])
+    assert [line[:3] for line in found] == [
+        ["1", "012345", "a"],
+        ["2", "012345", "b"],
+        ["", "012345", "a, bare engine"],
+        ["1", "012345", "a, 4 slots"],
+        ["*", "ffffff", "a"],
+    ]
+    assert all(len(line) == len(tables.headings([RUN, FOREIGN])) for line in found)
+
+
+def test_one_run_needs_no_column_of_machines():
+    assert "machine" not in tables.headings([RUN])
+    assert tables.cells([RUN])[1] == [
+        *("2", "b", "100.0 [100.0, 100.0]", "50.0 [50.0, 50.0]", "0.500 [0.500, 0.500]"),
+        *("100", "20.0/20.0/20.0", "5"),
+    ]
+
+
+def test_two_runs_of_one_machine_are_told_apart():
+    again = replace(RUN, started="later")
+    assert tables.machine_name(again, [RUN, again]) == "012345 run 2"
+
+
+def test_the_remarks_say_what_a_reader_must_know():
+    said = "\n".join(tables.remarks([RUN, FOREIGN]))
+    for what in (
+        "Imaginary 9000",
+        "4.00 bits per weight",
+        "SHA-256 aaaaaaaaaaaa",
+        "a and b: top-1 0.970",
+        "energy: n/a",
+    ):
+        assert what in said
+    assert "* a, ffffff, is not ranked: another model file" in said
+    assert "through phiplug it decodes at 0.500 of the bare engine's rate" in said
+
+
+def test_energy_has_a_column_where_there_is_a_meter():
+    metered = run(replace(row(), samples=(replace(sample(), energy_j=10.0),)))
+    assert "J/token" in tables.headings([metered])
+    assert "2.00" in tables.cells([metered])[0]
+    assert not any("energy" in text for text in tables.remarks([metered]))
+
+
+def test_markdown_has_as_many_cells_in_every_line():
+    lines = [line for line in tables.markdown([RUN]).splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in lines}) == 1
+    assert len(lines) == 2 + len(RUN.rows)
+
+
+def test_a_row_becomes_two_records_in_llama_benchs_names():
+    prefill, generation = list(tables.records([run(row("a"))]))
+    assert (prefill["n_prompt"], prefill["n_gen"], prefill["n_depth"]) == (10, 0, 0)
+    assert (generation["n_prompt"], generation["n_gen"], generation["n_depth"]) == (0, 5, 10)
+    assert generation["avg_ts"] == pytest.approx(100.0)
+    assert generation["avg_ns"] == pytest.approx(0.04e9)
+    assert generation["stddev_ts"] == 0
+    assert (generation["backends"], generation["n_threads"], generation["model_size"]) == ("a", 2, 1000)
+
+
+def test_csv_and_jsonl_hold_the_same_records():
+    from_csv = list(csv.DictReader(io.StringIO(tables.as_csv([RUN]))))
+    from_jsonl = [json.loads(line) for line in tables.as_jsonl([RUN]).splitlines()]
+    assert len(from_csv) == len(from_jsonl) == 2 * len(RUN.rows)
+    assert [float(each["median_ts"]) for each in from_csv] == [each["median_ts"] for each in from_jsonl]
+    assert json.loads(from_csv[0]["samples_ts"]) == from_jsonl[0]["samples_ts"]
+
+
+def test_a_row_that_failed_is_in_every_form():
+    failed = run(row("a"), replace(row("b"), samples=(), loaded=None, peak_memory=None, error="b: no"))
+    assert tables.cells([failed])[1] == ["*", "b", "-", "-", "-", "-", "-", "-"]
+    assert "b: no" in tables.as_csv([failed])
+    assert "b: no" in page([failed])
+
+
+class Outline(HTMLParser):
+    """Notes the tags of a page, and fails at one that is closed wrongly."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.seen, self.links = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append(tag)
+        self.links += [value for name, value in attrs if name in ("href", "src")]
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_well_formed_and_fetches_nothing():
+    html = page([RUN, FOREIGN])
+    outline = Outline()
+    outline.feed(html)
+    assert outline.open == []
+    assert outline.links == []
+    assert "script" not in outline.seen
+    assert not re.search(r"url\(|@import|https?://(?!www\.w3\.org/2000/svg)", html)
+    assert outline.seen.count("svg") == 4
+    assert "prefers-color-scheme: dark" in html
+    assert "@media print" in html
+
+
+def test_the_page_says_who_is_faster_in_one_sentence():
+    assert "a decodes 2 times as fast as b." in page([RUN])
+    unranked = run(row("a"), row("b"), parity=())
+    bare = replace(LOADED, picks=())
+    unranked = replace(unranked, rows=tuple(replace(each, loaded=bare) for each in unranked.rows))
+    assert "Nothing here may be ranked" in page([unranked])
+
+
+def test_what_a_file_says_of_itself_is_text_and_never_markup():
+    evil = "<script>alert(1)</script>"
+    html = page([run(row(evil), model=replace(MODEL, reference=evil), hardware=replace(HARDWARE, cpu=evil))])
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+
+
+def test_a_bar_ends_where_its_value_is():
+    svg = ET.fromstring(
+        charts.bars("t", [Bar(("a", ""), 50.0, 40.0, 60.0, "50", 100.0), Bar(("b", ""), 100.0, 90.0, 100.0, "x")], "u")
+    )
+    widths = [float(rect.get("width")) for rect in svg.iter("{http://www.w3.org/2000/svg}rect")]
+    assert widths[1] == pytest.approx(2 * widths[0], abs=0.2)
+
+
+def test_a_distribution_over_decades_has_a_logarithmic_axis():
+    curve = Curve("a", ((1.0, 0.0), (10.0, 0.5), (100.0, 1.0)))
+    svg = charts.distributions("t", [curve], x_name="ms")
+    (path,) = re.findall(r'd="M([^"]+)" class="line0 dash0"', svg)[:1]
+    xs = [float(point.split()[0]) for point in path.split("L")]
+    assert xs[1] - xs[0] == pytest.approx(xs[2] - xs[1], abs=0.2)
+
+
+@given(st.floats(1e-3, 1e6), st.floats(1.0, 1e4))
+def test_ticks_are_few_and_reach_around_the_values(low, factor):
+    high = low * factor
+    for ticks in (charts.steps(low, high), charts.decades(low, high)):
+        assert ticks[0] <= low * (1 + 1e-9)
+        assert ticks[-1] >= high * (1 - 1e-9)
+        assert ticks == sorted(ticks)
+        assert len(ticks) <= 16
