@@ -7,12 +7,10 @@ it draws from again and again while its history grows.
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 from collections.abc import Callable, Sequence
 
-import mlx.core as mx
 import numpy as np
-from llama_cpp import llama_cpp as llama
-from mlx_lm.sample_utils import make_logits_processors, make_sampler
 
 from phiplug.types import SamplingParams
 
@@ -22,6 +20,8 @@ CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)
 
 def llama_cpp_chain(params: SamplingParams, logits: np.ndarray, history: Sequence[int]) -> Draw:
     """llama.cpp's chain through its C API, in phiplug's order; filling its array of candidates is part of it."""
+    from llama_cpp import llama_cpp as llama
+
     width = len(logits)
     chain = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
     for stage in _stages(params, width):
@@ -47,6 +47,8 @@ def llama_cpp_chain(params: SamplingParams, logits: np.ndarray, history: Sequenc
 
 
 def _stages(params: SamplingParams, width: int) -> list:
+    from llama_cpp import llama_cpp as llama
+
     last = llama.llama_sampler_init_dist(1) if params.temperature else llama.llama_sampler_init_greedy()
     stages = []
     if params.repeat_penalty != 1:
@@ -64,6 +66,9 @@ def _stages(params: SamplingParams, width: int) -> list:
 
 def mlx_lm_sampler(params: SamplingParams, logits: np.ndarray, history: Sequence[int]) -> Draw:
     """mlx-lm's processors and sampler on the CPU; the row is an array of its own already."""
+    import mlx.core as mx
+    from mlx_lm.sample_utils import make_logits_processors, make_sampler
+
     sampler = make_sampler(temp=params.temperature, top_p=params.top_p, min_p=params.min_p, top_k=params.top_k)
     penalty = params.repeat_penalty if params.repeat_penalty != 1 else None
     processors = make_logits_processors(repetition_penalty=penalty, repetition_context_size=64)
@@ -117,8 +122,11 @@ def _softmax(x: np.ndarray) -> np.ndarray:
     return e / e.sum()
 
 
-PEERS: dict[str, Callable[[SamplingParams, np.ndarray, Sequence[int]], Draw]] = {
+_NEEDED = {"llama.cpp": "llama_cpp", "mlx-lm": "mlx_lm", "full sort": "numpy"}
+_ALL: dict[str, Callable[[SamplingParams, np.ndarray, Sequence[int]], Draw]] = {
     "llama.cpp": llama_cpp_chain,
     "mlx-lm": mlx_lm_sampler,
     "full sort": full_sort,
 }
+PEERS = {name: peer for name, peer in _ALL.items() if importlib.util.find_spec(_NEEDED[name])}
+"""Those that are installed."""

@@ -23,6 +23,9 @@ Runners: TypeAlias = "tuple[NDArray[np.intp], NDArray[np.float32]]"
 """Ids, ascending, and their t, of which the largest is 0; an id whose t is -inf has been dropped."""
 
 _FEW = 2048  # ids that are sorted rather than bucketed
+_SAMPLE = 1024  # ids from which the weight at the nucleus' edge is guessed
+_CAUTION = 0.7  # of the mass outside the nucleus, so that the guess seldom fails
+_TINY = 1e-37  # the least weight that is told from 0
 _SLACK = 1e-3  # what float32 arithmetic may be off by, relatively and generously, where it only narrows a search
 
 
@@ -69,13 +72,27 @@ def _top_p(row: Row, p: float) -> Runners:
 
 def _top_p_dense(row: Row, p: float) -> Runners:
     """Step 7 with the exponential of every logit, in float32: the sums are right to about 1e-7."""
-    weights, ids, t = row.weights(), row.every_id, row.t()
-    mass = float(weights.sum())
-    heavy = t >= np.float32(math.log((1.0 - p) * mass / len(t)) - _SLACK)
-    if np.count_nonzero(heavy) < len(t) // 2:  # gathering most would cost more than it saves
+    all_weights, all_t = row.weights(), row.t()
+    mass = float(all_weights.sum())
+    outside = (1.0 - p) * mass
+    for limit in (_guess(all_weights, outside), outside / len(all_t) * (1.0 - _SLACK)):
+        heavy = all_t >= np.float32(math.log(limit))
+        if np.count_nonzero(heavy) > len(heavy) // 2:  # gathering most would cost more than it saves
+            ids, t, weights = row.every_id, all_t, all_weights
+            break
         ids = np.flatnonzero(heavy)
-        t, weights = t.take(ids), weights.take(ids)  # faster than indexing
+        t, weights = all_t.take(ids), all_weights.take(ids)  # faster than indexing
+        if len(ids) and weights.sum() >= p * mass:  # true of the second limit, nearly always of the first
+            break
     return _keep(ids, t, shortest_prefix(t, weights, p * mass))
+
+
+def _guess(weights: NDArray[np.float32], outside: float) -> float:
+    """Guess a weight such that the ids below it have somewhat less than the mass `outside`, from a sample of them."""
+    sample = np.sort(weights[:: len(weights) // _SAMPLE + 1])
+    below = np.cumsum(sample) * (len(weights) / len(sample))
+    edge = min(int(np.searchsorted(below, _CAUTION * outside)), len(sample) - 1)
+    return max(float(sample[edge]), _TINY)
 
 
 def _min_p(ids: NDArray[np.intp], t: NDArray[np.float32], m: float) -> Runners:
@@ -87,8 +104,8 @@ def _min_p(ids: NDArray[np.intp], t: NDArray[np.float32], m: float) -> Runners:
 
 
 def _keep(ids: NDArray[np.intp], t: NDArray[np.float32], inside: NDArray[np.bool_]) -> Runners:
-    """Drop the ids that are not `inside`; where they are a minority, by giving them no weight, which is cheaper."""
-    if np.count_nonzero(inside) > len(inside) // 2:
+    """Drop the ids that are not `inside`; where they are few, by giving them no weight, which is cheaper."""
+    if np.count_nonzero(inside) > len(inside) * 7 // 8:
         np.copyto(t, -np.inf, where=~inside)
         return ids, t
     kept = np.flatnonzero(inside)
