@@ -226,7 +226,7 @@ def load(files: ModelFiles, options: LoadOptions) -> MLXModel:
         version=version("mlx"),
         chunk=CHUNKS[device],
         can_copy=True,
-        facts={**loaded.facts, "mlx-lm": version("mlx-lm")},
+        facts={**loaded.facts, "mlx-lm": version("mlx-lm"), "device name": str(mx.device_info()["device_name"])},
     )
     return MLXModel(loaded, info, mlx_device(device))
 

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from phiplug.bench.fairness import Entry, reasons
-from phiplug.bench.figures import figure
+from phiplug.bench.figures import Summary, figure, summary
 from phiplug.errors import InvalidParameter
 
 if TYPE_CHECKING:
-    from phiplug.bench.figures import Summary
     from phiplug.bench.types import Row, Run
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
+ONE = Summary((1.0,), 1.0, 1.0, 1.0)  # what is a ratio already is compared with
 MADS = 3  # how many median absolute deviations of the old rounds a new median may be slower
 
 
@@ -75,10 +75,11 @@ def ratio(a: Summary, b: Summary, *, resamples: int = RESAMPLES, seed: int = 0) 
     return Ratio(a.median / b.median, float(low), float(high))
 
 
-def overhead(run: Run) -> dict[str, float]:
+def overhead(run: Run) -> dict[str, Ratio]:
     """Return, for each backend that was measured bare as well, phiplug's decode rate over the bare engine's.
 
-    The median over the rounds of the ratio within a round, as the two were measured one after the other.
+    The median over the rounds of the ratio within a round, as the two were measured one after the other, with the
+    bootstrap's interval over the rounds.
     """
     bare = {row.contender.backend: row for row in run.rows if row.contender.mode == "engine"}
     found = {}
@@ -86,9 +87,9 @@ def overhead(run: Run) -> dict[str, float]:
         beside = bare.get(row.contender.backend)
         if beside and row.contender.mode == "phiplug" and row.contender.slots == 1:
             pairs = zip(row.samples, beside.samples, strict=False)
-            ratios = [other.decode_s / sample.decode_s for sample, other in pairs if sample.decode_s]
+            ratios = summary([other.decode_s / sample.decode_s for sample, other in pairs if sample.decode_s])
             if ratios:
-                found[row.contender.backend] = statistics.median(ratios)
+                found[row.contender.backend] = ratio(ratios, ONE)
     return found
 
 

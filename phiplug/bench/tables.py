@@ -110,7 +110,7 @@ def _remarks(run: Run) -> Iterator[str]:
             names = " and ".join(check.names)
             yield f"{names}: top-1 {check.top1:.3f}, mean KL {check.kl_mean:.4f} over {check.positions} positions"
     for backend, share in overhead(run).items():
-        yield f"{backend}: through phiplug it decodes at {share:.3f} of the bare engine's rate"
+        yield f"{backend}: through phiplug it decodes at {interval(share)} of the bare engine's rate"
     if not _metered([run]):
         yield "energy: n/a, there is no meter that may be read"
     yield from (f"noise: {text}" for text in notes(run))

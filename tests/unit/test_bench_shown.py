@@ -59,7 +59,7 @@ def test_the_remarks_say_what_a_reader_must_know():
     ):
         assert what in said
     assert "* a, ffffff, is not ranked: another model file" in said
-    assert "through phiplug it decodes at 0.500 of the bare engine's rate" in said
+    assert "through phiplug it decodes at 0.500 [0.500, 0.500] of the bare engine's rate" in said
 
 
 def test_energy_has_a_column_where_there_is_a_meter():
