@@ -106,7 +106,8 @@ def probable(order, weight, m):
         return order, math.inf
     limit = m * weight[order[0]]
     kept = [token for token in order if weight[token] >= limit]
-    return kept, min(abs(weight[token] / limit - 1) for token in order)
+    others = [weight[token] for token in order if weight[token] != weight[order[0]]]  # the largest is never in doubt
+    return kept, min((abs(other / limit - 1) for other in others), default=math.inf)
 
 
 def quotient(x, y):
