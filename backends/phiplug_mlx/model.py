@@ -226,9 +226,15 @@ def load(files: ModelFiles, options: LoadOptions) -> MLXModel:
         version=version("mlx"),
         chunk=CHUNKS[device],
         can_copy=True,
-        facts={**loaded.facts, "mlx-lm": version("mlx-lm"), "device name": str(mx.device_info()["device_name"])},
+        facts={**loaded.facts, "mlx-lm": version("mlx-lm"), **_device_name()},
     )
     return MLXModel(loaded, info, mlx_device(device))
+
+
+def _device_name() -> dict[str, str]:
+    """The chip, where this MLX says which; older ones keep it in a module of each kind of device."""
+    told = mx.device_info() if hasattr(mx, "device_info") else {}
+    return {"device name": str(told["device_name"])} if "device_name" in told else {}
 
 
 def translated(error: Exception) -> PhiplugError:

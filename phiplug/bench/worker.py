@@ -22,7 +22,7 @@ from phiplug.bench.workload import hash_of, prompt_ids
 from phiplug.errors import PhiplugError
 from phiplug.load import load
 from phiplug.parity import agreement, default_prompts, picks
-from phiplug.spi import Metered, Step
+from phiplug.spi import Metered, Retunable, Step
 from phiplug.types import Request, SamplingParams
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from phiplug.spi import Model
 
 POSITIONS = 128  # are compared at the most, and fit in every context; MLX on a CPU does ten in a second
+RETUNINGS = 6  # more than any machine has candidates
 GREEDY = SamplingParams(temperature=0.0, repeat_penalty=1.0, seed=0)  # so that every round does the same work
 
 
@@ -78,8 +79,9 @@ class Worker:
         """Do what the rounds will do once; return what the backend says of itself, and the seconds of one round."""
         texts = default_prompts()
         chosen = picks(self._llm, texts, positions=positions) if positions else ()
-        self.round("phiplug", self._task.slots, retunable=True)
-        seconds = self.round("phiplug", 1).wall_s
+        sample = self._settled()
+        if self._task.slots > 1:
+            sample = self.round("phiplug", 1)
         info = self._llm.info
         loaded = Loaded(
             device=info.device,
@@ -91,7 +93,7 @@ class Worker:
             prompt_sha256=hash_of(self._ids),
             picks=tuple(chosen),
         )
-        return loaded, seconds
+        return loaded, sample.wall_s
 
     def round(self, mode: str, slots: int, *, retunable: bool = False) -> Sample:
         """Run the workload once, through phiplug or on the bare engine."""
@@ -107,6 +109,17 @@ class Worker:
         """Return the most that the engine has allocated on its device so far, where it says so."""
         model = self._llm.engine.model
         return model.peak_memory() if isinstance(model, Metered) else None
+
+    def _settled(self) -> Sample:
+        """Run rounds until the model has stopped choosing its number of threads; one, where it does not choose."""
+        model, slots = self._llm.engine.model, self._task.slots
+        sample = self.round("phiplug", slots, retunable=True)
+        for _ in range(RETUNINGS if isinstance(model, Retunable) else 0):
+            threads = model.info.threads
+            sample = self.round("phiplug", slots, retunable=True)
+            if model.info.threads == threads:
+                break
+        return sample
 
     def _request(self, *, retunable: bool) -> Request:
         return Request(

@@ -116,13 +116,13 @@ def test_a_model_that_differs_by_one_byte_is_not_ranked(phiplug, twin, tmp_path,
 
 
 def test_a_backend_that_dies_has_a_row_that_says_so_and_harms_no_other(phiplug, twin, tmp_path, monkeypatch):
-    monkeypatch.setenv("TWIN_DIES_AT", "10")  # 4 passes in each of two warm-ups, then the second of the first round
+    monkeypatch.setenv("TWIN_DIES_AT", "11")  # in the third pass of the second round
     run = tmp_path / "run.json"
     ran = phiplug("bench", "-b", "other", "-b", "twin", *SMALL[:-1], "0", "-o", str(run))
     assert ran.code == 0
     assert f"twin: its process was killed by signal {int(signal.SIGABRT)}" in " ".join(ran.out.split())
     rows = json.loads(run.read_text())["phiplug"]["run"]["rows"]
-    assert [len(row["samples"]) for row in rows] == [2, 0]
+    assert [len(row["samples"]) for row in rows] == [2, 1]
 
 
 def test_where_every_backend_fails_that_is_the_error(phiplug, twin, monkeypatch):
@@ -134,7 +134,7 @@ def test_where_every_backend_fails_that_is_the_error(phiplug, twin, monkeypatch)
 
 def test_ctrl_c_keeps_what_is_done(twin, tmp_path):
     told, run = tmp_path / "told", tmp_path / "run.json"
-    passes = 4 + 4 + 3 * 4  # two warm-ups, and well into the third round
+    passes = 4 + 3 * 4  # a warm-up, and into the third round
     command = [sys.executable, "-c", "from phiplug.cli import main; main()", "bench", "-b", "twin", *SMALL]
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "TWIN_TELLS_AT": str(passes), "TWIN_TELLS": str(told)}
     process = subprocess.Popen(

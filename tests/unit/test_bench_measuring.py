@@ -7,13 +7,14 @@ import json
 import random
 import sys
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from phiplug.bench import meters
 from phiplug.bench.conduct import Plan, shuffled
 from phiplug.bench.identity import identity_of
-from phiplug.bench.worker import GREEDY, Task, bare, serve, through
+from phiplug.bench.worker import GREEDY, Task, Worker, bare, serve, through
 from phiplug.bench.workload import hash_of, prompt_ids
 from phiplug.errors import InvalidParameter, NotInstalled
 from phiplug.load import load
@@ -204,3 +205,12 @@ def test_without_psutil_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "psutil", None)
     with pytest.raises(NotInstalled, match=r"pip install 'phiplug\[bench\]'"):
         meters.psutil()
+
+
+def test_a_model_that_measures_its_threads_is_given_time_to_settle():
+    worker = Worker(TASK, "toy")
+    model, threads = worker._llm.engine.model, iter([4, 2, 4, 4, 9])
+    model.retune = lambda: setattr(model, "info", replace(model.info, threads=next(threads)))
+    loaded, _ = worker.warm_up(positions=0)
+    assert loaded.threads == 4
+    assert list(threads) == [9]  # nothing changes once the rounds begin
