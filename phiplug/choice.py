@@ -9,7 +9,7 @@ from typing import TypeVar
 from phiplug.errors import BackendUnavailable, ModelUnsupported
 from phiplug.spi import Backend, ModelFiles, Probe
 
-ACCELERATORS = ("cuda", "metal", "rocm", "vulkan", "sycl")
+ACCELERATORS = ("cuda", "metal", "hip", "rocm", "vulkan", "sycl", "musa", "cann", "opencl")
 PREFERRED = ("llama-cpp", "mlx")
 """Among backends of equal hardware, the faster ones on a CPU, as measured; then the alphabet decides."""
 
@@ -56,5 +56,5 @@ def _ask(question: Callable[[], T], *, otherwise: T) -> T:
     """Ask a backend something that should not raise; one that does is passed over."""
     try:
         return question()
-    except Exception:  # noqa: BLE001  the plugin is somebody else's; `phiplug backends` says what is wrong with it
+    except (Exception, SystemExit):  # noqa: BLE001  the plugin is somebody else's; `phiplug backends` says what is wrong with it
         return otherwise

@@ -71,17 +71,25 @@ OFF: Mapping[str, float] = MappingProxyType(
         "presence_penalty": 0.0,
         "typical_p": 1.0,
         "xtc_probability": 0.0,
+        "xtc_threshold": 0.1,
         "top_n_sigma": 0.0,
         "dry_multiplier": 0.0,
+        "dry_base": 1.75,
+        "dry_allowed_length": 2,
+        "dry_last_n": -1,
     }
 )
-"""The parameters that not every dialect has, with the value at which they do nothing; `logit_bias` is one more."""
+"""The parameters that not every dialect has, with the value that they have when nobody sets them; `logit_bias` is one
+more."""
+
+_XTC = ("xtc_probability", "xtc_threshold")
+_DRY = ("dry_multiplier", "dry_base", "dry_allowed_length", "dry_last_n")
 
 RULES: Mapping[Dialect, Rules] = MappingProxyType(
     {
         "phiplug": Rules(
             stages=("temperature", "top_k", "top_p", "min_p"),
-            lacks=frozenset(("typical_p", "xtc_probability", "top_n_sigma", "dry_multiplier")),
+            lacks=frozenset(("typical_p", "top_n_sigma", *_XTC, *_DRY)),
             windows=(WHOLE_HISTORY, math.inf),
             counts_in_window=False,
             greedy_below=1e-6,
@@ -103,7 +111,7 @@ RULES: Mapping[Dialect, Rules] = MappingProxyType(
         ),
         "mlx-lm": Rules(
             stages=("top_p", "min_p", "xtc", "top_k", "temperature"),
-            lacks=frozenset(("typical_p", "top_n_sigma", "dry_multiplier")),
+            lacks=frozenset(("typical_p", "top_n_sigma", *_DRY)),
             window=20,
             zero_window_is_all=True,
             prompt_counts=True,
@@ -116,9 +124,7 @@ RULES: Mapping[Dialect, Rules] = MappingProxyType(
         ),
         "hf": Rules(
             stages=("temperature", "top_k", "top_p", "min_p", "typical"),
-            lacks=frozenset(
-                ("frequency_penalty", "presence_penalty", "xtc_probability", "top_n_sigma", "dry_multiplier")
-            ),
+            lacks=frozenset(("frequency_penalty", "presence_penalty", "top_n_sigma", *_XTC, *_DRY)),
             window=WHOLE_HISTORY,
             windows=(WHOLE_HISTORY, WHOLE_HISTORY),
             prompt_counts=True,

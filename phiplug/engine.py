@@ -6,6 +6,7 @@ The engine owns the ids; the backend owns the key-value cache behind them, slot 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -21,6 +22,7 @@ from phiplug.errors import (
     OutOfMemory,
     PhiplugError,
     PromptTooLong,
+    RequestError,
 )
 from phiplug.spi import Retunable, Step
 
@@ -46,6 +48,7 @@ class Engine:
         self._vocab_size, self._context, self._chunk = info.vocab_size, info.context_length, info.chunk
         self._slots = [_Slot(index) for index in range(info.slots)]
         self._turn = _Turn()
+        self._closed = False
 
     def stream(self, request: Request) -> Generator[Chunk]:
         """Continue one prompt; the last chunk says why it ended. Closing the iterator cancels between tokens.
@@ -89,8 +92,10 @@ class Engine:
                 yield self._rows(asked, len(piece))
 
     def close(self) -> None:
-        """Close the model; streams that are open on it end in an error."""
-        self._guarded(self.model.close)
+        """Close the model when the streams of other threads are done; one of this thread ends in an error."""
+        with contextlib.nullcontext() if self._turn.is_mine() else self._turn:
+            self._guarded(self.model.close)
+            self._closed = True
 
     def _run(self, requests: Sequence[Request], *, started: float) -> Generator[tuple[int, Chunk]]:
         with self._turn:
@@ -126,6 +131,8 @@ class Engine:
         ids = request.prompt_ids
         wanted = min(slot.reusable(ids, request.reuse, self._chunk), len(ids) - 1)  # the last id is always run again
         kept = self._guarded(lambda: self.model.rewind(slot.index, wanted))
+        if kept < wanted and request.reuse == "chunks":  # less than whole chunks would start the next ones elsewhere
+            kept = self._guarded(lambda: self.model.rewind(slot.index, kept // self._chunk * self._chunk))
         slot.cut(kept, self._chunk)
         pieces = [ids[start : start + self._chunk] for start in range(kept, len(ids), self._chunk)]
         for piece in pieces[:-1]:
@@ -149,11 +156,11 @@ class Engine:
         return logits
 
     def _take(self, answer: Answer, row: Logits) -> None:
-        """Hand a row to its answer; a row that leaves no token to choose is the backend's doing, and it is named."""
+        """Hand a row to its answer; a row that leaves no token to choose names the backend it came from."""
         try:
             answer.take(row)
         except NonFiniteLogits as error:
-            raise NonFiniteLogits(f"{self._backend} gave a row that is no use: {error.message}") from error
+            raise NonFiniteLogits(f"nothing can be drawn from a row of {self._backend}: {error.message}") from error
 
     def _admit(self, requests: Sequence[Request]) -> None:
         """Refuse what cannot be done before anything is computed."""
@@ -171,6 +178,8 @@ class Engine:
 
     def _guarded(self, call: Callable[[], T]) -> T:
         """Call the backend; what it raises that is not ours becomes ours and bears its name."""
+        if self._closed and call != self.model.close:
+            raise RequestError("the model was closed", hint="load it again")
         try:
             return call()
         except PhiplugError:
@@ -230,10 +239,14 @@ class _Turn:
         self._owner: int | None = None
 
     def __enter__(self) -> None:
-        if self._owner == threading.get_ident():
+        if self.is_mine():
             raise ModelBusy("another stream of this model is open", hint="read it to its end or close() it first")
         self._lock.acquire()
         self._owner = threading.get_ident()
+
+    def is_mine(self) -> bool:
+        """Whether this thread has a stream open."""
+        return self._owner == threading.get_ident()
 
     def __exit__(self, *_: object) -> None:
         self._owner = None

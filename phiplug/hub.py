@@ -50,6 +50,22 @@ def resolve(
     return finder.named(parsed, aliases) if parsed.kind == "name" else finder.follow(parsed)
 
 
+def weight_files(files: ModelFiles) -> list[Path]:
+    """Return the files with weights: a GGUF and its other parts, a folder's safetensors, or the one file."""
+    if files.path.is_dir():
+        return sorted(files.path.glob("*.safetensors"))
+    return [files.path.with_name(name) for name in parts(files.path.name)]
+
+
+def checksum_of(files: ModelFiles, memo: Memo) -> str:
+    """Return the SHA-256 of a model: of its one file, or of the list of its files with theirs."""
+    paths = weight_files(files)
+    if len(paths) == 1:
+        return sha256_of(paths[0], memo)
+    together = "".join(f"{path.name} {sha256_of(path, memo)}\n" for path in paths)
+    return hashlib.sha256(together.encode()).hexdigest()
+
+
 def sha256_of(path: Path, memo: Memo) -> str:
     """Return the SHA-256 of a file as 64 hexadecimal digits, remembered by its path, size and time of change."""
     found = path.resolve()

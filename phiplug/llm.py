@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from phiplug.dialects import RULES
 from phiplug.errors import InvalidParameter, PhiplugWarning, TemplateFailed
 from phiplug.tokenizer import with_bos
 from phiplug.types import Chunk, Completion, Message, Request, Reuse, SamplingParams, Timings, Usage, require_text
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from phiplug.engine import Engine
     from phiplug.spi import ModelFiles, ModelInfo, Tokenizer
     from phiplug.template import ChatTemplate
-
-GREEDY = 1e-6  # a temperature below this takes the largest logit; docs/sampling.md, step 5
 
 Observer: TypeAlias = Callable[[Request, Usage, Timings], None]
 
@@ -170,10 +169,10 @@ class LLM:
         """Turn a prompt into ids, and settle the seed.
 
         Unless `reuse` says otherwise, a request that can be repeated, because it has a seed or is greedy, reuses of an
-        earlier prompt only what is bit for bit the same as computing it again; so it gives the same answer whatever was
-        asked before it.
+        earlier prompt only what is bit for bit the same as computing it again; so, with a fixed number of threads,
+        it gives the same answer whatever was asked before it.
         """
-        repeatable = sampling.seed is not None or sampling.temperature < GREEDY
+        repeatable = sampling.seed is not None or sampling.temperature < (RULES[sampling.dialect].greedy_below or 0.0)
         return Request(
             prompt_ids=tuple(self.encode(prompt, options)),
             sampling=sampling.seeded(),
@@ -261,20 +260,28 @@ class Stream:
     def __init__(self, request: Request, chunks: Generator[Chunk]) -> None:
         self.request = request
         self._chunks = chunks
+        self._read: list[Chunk] = []
 
     def __iter__(self) -> Iterator[Chunk]:
-        return self._chunks
+        return self
 
     def __next__(self) -> Chunk:
-        return next(self._chunks)
+        self._read.append(next(self._chunks))
+        return self._read[-1]
 
     def close(self) -> None:
         """Cancel; the model is free for the next stream."""
         self._chunks.close()
 
     def completion(self) -> Completion:
-        """Read to the end and return the whole answer."""
-        return Completion.of(self.request, self._chunks)
+        """Read to the end and return the whole answer, with what was read before.
+
+        Raises:
+            RequestError: the stream was closed, or failed, before its end.
+        """
+        for _ in self:
+            pass
+        return Completion.of(self.request, self._read)
 
 
 def _warn(text: str) -> None:

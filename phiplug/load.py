@@ -67,7 +67,8 @@ def load(
     named = None if backend == "auto" else plugins.backend(backend)
     backends = [named] if named else plugins.backends()  # before the model: a backend's plugin may bring models too
     default = named.default_model if named else None
-    files = find(reference or default or DEFAULT_MODEL, plugins, offline=offline, progress=progress)
+    wanted = (default or DEFAULT_MODEL) if reference is None else reference
+    files = find(wanted, plugins, offline=offline, progress=progress)
     llm = assemble(files, named or choose(backends, files), options, plugins, chat_template=chat_template)
     llm.load_s = time.perf_counter() - started
     return llm
@@ -111,8 +112,9 @@ def assemble(
 
     if not _asked(backend, lambda: backend.accepts(files)):
         raise ModelUnsupported(f"the backend {backend.name} does not take {files.reference!r} ({files.format})")
-    source = chat_template or plugins.chat_template(files) or find_template(files)
-    template = ChatTemplate(source) if source else None
+    own = plugins.chat_template(files) if chat_template is None else chat_template
+    source = find_template(files) if own is None else own
+    template = None if source is None else ChatTemplate(source)
     with ThreadPoolExecutor(max_workers=1) as pool:  # Python builds the tokenizer while the engine reads the weights
         tokenizer = pool.submit(lambda: plugins.tokenizer(files) or load_tokenizer(files))
         model = _loaded(backend, files, options)

@@ -229,7 +229,8 @@ def _log_softmax(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _divergence(a: LLM, b: LLM, text: str, sampling: SamplingParams, advance: Advance) -> int | None:
     """Return the first token at which two continuations of a prompt differ, or None."""
-    ids = tuple(a.encode(text))
+    context = min(a.info.context_length, b.info.context_length)
+    ids = tuple(a.encode(text, RAW)[: context - min(CONTINUATION, context // 2)])
     request = Request(ids, sampling, max_tokens=CONTINUATION, reuse="none")
     tokens_a, tokens_b = a.submit(request).completion().tokens, b.submit(request).completion().tokens
     advance(2 * CONTINUATION)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -27,7 +28,7 @@ from phiplug.errors import (
 from phiplug.spi import API_VERSION, Backend
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     import typer
 
@@ -132,9 +133,12 @@ class Plugins:
         return cast("ModelFiles | None", self._one("phiplug_find_model", reference=reference))
 
     def model_aliases(self) -> Mapping[str, Sequence[str]]:
-        """Gather the aliases that plugins bring."""
-        answers = self._answers("phiplug_model_aliases")
-        return {alias: references for answer in answers.values() for alias, references in answer[0].items()}
+        """Gather the aliases that plugins bring.
+
+        Raises:
+            PluginError: two plugins bring the same one.
+        """
+        return self._gathered("phiplug_model_aliases")
 
     def tokenizer(self, files: ModelFiles) -> Tokenizer | None:
         """Ask the plugins for the tokenizer of `files`."""
@@ -166,13 +170,7 @@ class Plugins:
         Raises:
             PluginError: two plugins state the same fact.
         """
-        facts: dict[str, str] = {}
-        for name, answer in self._answers("phiplug_hardware_info").items():
-            for fact, value in answer[0].items():
-                if fact in facts:
-                    raise PluginError(f"the plugin {name} states {fact!r}, which another plugin states too")
-                facts[fact] = value
-        return facts
+        return self._gathered("phiplug_hardware_info")
 
     def request_finished(self, request: Request, usage: Usage, timings: Timings) -> None:
         """Tell every observer; one that fails is logged and keeps nobody else from hearing."""
@@ -199,6 +197,18 @@ class Plugins:
             )
         return _first(list(answers.values()))
 
+    def _gathered(self, hook: str) -> dict[str, Any]:  # Any: what the hook's mappings hold
+        """Put the mappings of several plugins together; none may take over what another has said."""
+        gathered: dict[str, Any] = {}
+        for name, answers in self._answers(hook).items():
+            if not isinstance(answers[0], Mapping):
+                raise PluginError(f"the plugin {name} answers {hook} with no mapping")
+            for key, value in answers[0].items():
+                if key in gathered:
+                    raise PluginError(f"the plugin {name} answers {hook} for {key!r}, as another plugin does")
+                gathered[key] = value
+        return gathered
+
     def _answers(self, hook: str, **arguments: object) -> dict[str, Any]:  # Any: what the hook returns
         """Call `hook` of one plugin after another, and return what each answered that had an answer."""
         answers = {name: self._call(hook, name, **arguments) for name in self._implementing(hook)}
@@ -217,7 +227,7 @@ class Plugins:
         others = [plugin for other, plugin in self._manager.list_name_plugin() if other != name]
         try:
             return self._manager.subset_hook_caller(hook, others)(**arguments)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PluginError(f"the plugin {name} failed in {hook}: {_said(error)}") from error
 
     def _backend_of(self, plugin: Plugin) -> Backend:
@@ -228,7 +238,7 @@ class Plugins:
             answers = self._call("phiplug_register_backends", plugin.key)
         except PluginError as error:
             raise PluginLoadError(error.message, hint=_removal(plugin)) from error
-        return _checked(plugin, [backend for answer in answers for backend in answer])
+        return _checked(plugin, answers)
 
     def _load(self, plugin: Plugin) -> None:
         try:
@@ -268,11 +278,12 @@ class Plugins:
         return BackendNotFound(f"the backend {name!r} {what}", hint=f"installed: {names}")
 
 
-def _checked(plugin: Plugin, backends: list[Backend]) -> Backend:
+def _checked(plugin: Plugin, answers: list[object]) -> Backend:
     """Return the one backend that bears the entry point's name, if it speaks our version of the contract."""
-    named = [backend for backend in backends if isinstance(backend, Backend) and backend.name == plugin.name]
+    listed = [backend for answer in answers if isinstance(answer, list | tuple) for backend in answer]
+    named = [backend for backend in listed if isinstance(backend, Backend) and backend.name == plugin.name]
     if len(named) != 1:
-        raise ContractMismatch(f"the plugin {plugin.name} registers no backend, or more than one, of that name")
+        raise ContractMismatch(f"the plugin {plugin.name} registers no list with one backend of that name")
     if named[0].api != API_VERSION:
         raise ContractMismatch(
             f"the backend {plugin.name} was written for version {named[0].api} of the contract; this is {API_VERSION}",

@@ -69,15 +69,19 @@ def write_plugin(name: str, parent: Path) -> Path:
         InvalidParameter: the name is none for a backend, or the folder exists.
         PluginError: the toy backend, which is copied, is not installed.
     """
-    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) or name == "toy":
+    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
         raise InvalidParameter("name", f"{name!r} is none for a backend", hint="lower case, digits and hyphens")
     folder = parent / f"phiplug-{name}"
     module = f"phiplug_{name.replace('-', '_')}"
+    if importlib.util.find_spec(module):
+        raise InvalidParameter("name", f"{module} is installed already")
     example = _example()
     try:
         folder.mkdir()
     except FileExistsError:
         raise InvalidParameter("name", f"{folder} exists") from None
+    except OSError as error:
+        raise PluginError(f"{folder} cannot be made: {error.strerror}") from None
     (folder / module).mkdir()
     (folder / "tests").mkdir()
     for source in (path for path in example.iterdir() if path.suffix in (".py", ".txt")):

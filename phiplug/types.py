@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import math
 import secrets
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
 
 from phiplug.dialects import OFF, RULES, Dialect, those_with
-from phiplug.errors import InvalidParameter, UnsupportedParameter
+from phiplug.errors import InvalidParameter, RequestError, UnsupportedParameter
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length"]
 Reuse = Literal["all", "chunks", "none"]
 
+MAX_FLOAT32 = 3.4028234663852886e38  # (2 - 2**-23) * 2**127; logits are float32
 MAX_SEED = 2**64  # seeds are uint64; semantics: docs/sampling.md, step 9
 
 
@@ -105,7 +107,7 @@ class SamplingParams:
         require_number("presence_penalty", self.presence_penalty)
         for token, bias in self.logit_bias.items():
             require_integer("logit_bias", token, low=0)
-            require_number("logit_bias", bias)
+            require_number("logit_bias", bias, low=-MAX_FLOAT32, high=MAX_FLOAT32)
         if self.seed is not None:
             require_integer("seed", self.seed, low=0, high=MAX_SEED - 1)
         self._require_extras()
@@ -259,9 +261,9 @@ class Completion:
     def of(cls, request: Request, chunks: Sequence[Chunk] | Iterator[Chunk]) -> Completion:
         """Gather the chunks of a stream that ran to its end."""
         gathered = list(chunks)
-        last = gathered[-1]
+        last = gathered[-1] if gathered else Chunk("")
         if not (last.finish_reason and last.usage and last.timings):
-            raise ValueError("the stream was cut off before its last chunk")
+            raise RequestError("the stream was closed before its last chunk", hint="read it to the end")
         return cls(
             text="".join(chunk.text for chunk in gathered),
             tokens=tuple(token for chunk in gathered for token in chunk.tokens),
@@ -279,7 +281,7 @@ def require_number(
     """Raise `InvalidParameter` unless `value` is a finite number, low <= value <= high and value > above."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidParameter(name, f"{value!r} is not a number")
-    if not math.isfinite(value):
+    if not abs(value) <= sys.float_info.max:  # NaN, infinities, and integers that no float can hold
         raise InvalidParameter(name, f"{value} is not a finite number")
     if value <= above:
         raise InvalidParameter(name, f"{value} must be above {above:g}")

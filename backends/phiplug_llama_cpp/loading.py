@@ -109,6 +109,10 @@ def _plan(engine: Library, options: LoadOptions) -> Plan:
             f"{options.device!r}: this build of llama.cpp computes on {', '.join(devices)}",
             hint=install_command(),
         )
+    if options.device not in (None, "cpu", devices[0]):
+        raise UnsupportedParameter("device", f"this build has several, and llama.cpp takes {devices[0]}")
+    if options.device not in (None, "cpu") and options.gpu_layers == 0:
+        raise UnsupportedParameter("gpu_layers", f"0 would leave nothing for the device {options.device}")
     on_cpu = not gpu or options.device == "cpu" or options.gpu_layers == 0
     if on_cpu and (options.gpu_layers or 0) > 0:
         why = "the device is cpu" if gpu else "this build of llama.cpp computes on the CPU alone"

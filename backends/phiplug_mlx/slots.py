@@ -83,9 +83,11 @@ class Slots:
 
     def forget(self, slots: Iterable[int]) -> None:
         """Empty slots whose pass failed, without looking at what it left."""
-        if not set(self._merged).isdisjoint(slots):
+        lost = set(slots)
+        if not lost.isdisjoint(self._merged):
+            lost |= set(self._merged)
             self._merged, self._batch = (), []
-        for slot in slots:
+        for slot in lost:
             self.clear(slot)
 
     def _take_apart(self) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from phiplug.bench.types import ModelIdentity
 from phiplug.facts import facts_of
 from phiplug.gguf import read_header
-from phiplug.hub import sha256_of
-from phiplug.selection import parts
+from phiplug.hub import checksum_of, weight_files
 
 if TYPE_CHECKING:
     from phiplug.facts import ModelFacts
@@ -28,27 +26,13 @@ def identity_of(files: ModelFiles, memo: Memo) -> ModelIdentity:
     return ModelIdentity(
         reference=Path(files.reference).name if Path(files.reference).exists() else files.reference,
         format=files.format,
-        sha256=_sha256(weights, memo),
+        sha256=checksum_of(files, memo),
         size=sum(path.stat().st_size for path in weights),
         parameters=facts.parameters,
         bits_per_weight=facts.bits_per_weight,
         bytes_per_token=_bytes_per_token(files, facts),
         quantization=facts.quantization,
     )
-
-
-def weight_files(files: ModelFiles) -> list[Path]:
-    """Return the files with weights: a GGUF and its other parts, a folder's safetensors, or the one file."""
-    if files.path.is_dir():
-        return sorted(files.path.glob("*.safetensors"))
-    return [files.path.with_name(name) for name in parts(files.path.name)]
-
-
-def _sha256(paths: list[Path], memo: Memo) -> str:
-    if len(paths) == 1:
-        return sha256_of(paths[0], memo)
-    together = "".join(f"{path.name} {sha256_of(path, memo)}\n" for path in paths)
-    return hashlib.sha256(together.encode()).hexdigest()
 
 
 def _bytes_per_token(files: ModelFiles, facts: ModelFacts) -> int | None:

@@ -7,6 +7,7 @@ engine. What a command raises becomes one line on stderr and an exit code here, 
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 import warnings
@@ -119,6 +120,9 @@ def complain(error: PhiplugError) -> None:
 
 def main() -> None:
     """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a character shows a question mark
+            stream.reconfigure(errors="replace")
     warnings.simplefilter("always", PhiplugWarning)
     warnings.showwarning = _warn  # type: ignore[assignment]  # it takes fewer arguments by name than typeshed lists
     app()

@@ -72,7 +72,7 @@ def _texts(path: Path | None) -> list[str]:
 def _shortcomings(found: Parity, flags: ParityFlags) -> list[str]:
     """Say in what the two fail to agree."""
     said = []
-    if found.agreement.top1 < flags.min_top1:
+    if not found.agreement.top1 >= flags.min_top1:
         said.append(f"top-1 agreement {found.agreement.top1:.3f} is below {flags.min_top1:g}")
     if not found.agreement.kl_mean <= flags.max_kl:
         said.append(f"mean KL {found.agreement.kl_mean:.4f} is above {flags.max_kl:g}")

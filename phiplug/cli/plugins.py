@@ -35,6 +35,7 @@ def list_(as_json: AsJson = False) -> None:
     from phiplug.plugins import Plugins
 
     found = Plugins.installed()
+    found.backends()  # finds out which of them keep to the contract's version and to their names
     for plugin in found:
         found.load(plugin)
     if as_json:

@@ -55,6 +55,7 @@ def run(
 ) -> None:
     """Answer one prompt, printed as it is decoded."""
     params = sampling.params()  # what is out of range is said before a model is loaded
+    _refuse_for_raw(load, flags)
     asked = _prompt(prompt, flags)
     with load.load() as llm:
         stream = llm.submit(_request(llm, asked, params, flags))
@@ -64,6 +65,17 @@ def run(
             _print(llm, stream, whole=flags.no_stream)
 
 
+def _refuse_for_raw(load: LoadFlags, flags: RunFlags) -> None:
+    """Refuse the flags that mean nothing for a prompt without messages."""
+    for name, given in (
+        ("system", flags.system is not None),
+        ("strict_content", flags.strict_content),
+        ("chat_template", load.chat_template is not None),
+    ):
+        if flags.raw and given:
+            raise InvalidParameter(name, "a raw prompt has no messages", hint="drop it, or --raw")
+
+
 def _prompt(prompt: str, flags: RunFlags) -> str | list[Message]:
     """Return what is asked: a text, or a conversation where there is a system message."""
     from phiplug.types import Message
@@ -71,8 +83,6 @@ def _prompt(prompt: str, flags: RunFlags) -> str | list[Message]:
     text = _standard_input() if prompt == "-" else prompt
     if flags.system is None:
         return text
-    if flags.raw:
-        raise InvalidParameter("system", "a raw prompt has no messages", hint="drop --system or --raw")
     if not text:
         raise InvalidParameter("prompt", "is empty")
     return [Message("system", flags.system), Message("user", text)]
@@ -124,7 +134,7 @@ def summary(llm: LLM, usage: Usage, timings: Timings) -> str:
 
 def _report(llm: LLM, completion: Completion) -> dict[str, Any]:  # Any: what JSON holds
     """Return everything about one answer, for --json."""
-    from phiplug.hub import sha256_of
+    from phiplug.hub import checksum_of
     from phiplug.load import memo
 
     info, timings = llm.info, completion.timings
@@ -141,7 +151,7 @@ def _report(llm: LLM, completion: Completion) -> dict[str, Any]:  # Any: what JS
         "model": {
             "reference": llm.files.reference,
             "path": str(path),
-            "sha256": sha256_of(path, memo()) if path.is_file() else None,
+            "sha256": checksum_of(llm.files, memo()),
             "quantization": info.quantization,
             "facts": dict(info.facts),
         },

@@ -119,6 +119,11 @@ BAD = {
     "an unknown backend": (["run", "x", "-b", "tpu"], 2, "'tpu' is not installed (installed: ", "BackendNotFound"),
     "a missing file": (["run", "x", "-m", "./none.gguf"], 1, "there is no file", "ModelNotFound"),
     "a model the backend does not take": (["run", "x", "-m", "toy", "-b", "llama-cpp"], 1, "toy", "Model"),
+    "an infinite bias": (["run", "x", *TOY, "--logit-bias", "5=1e39"], 2, "logit_bias: 1e+39", "InvalidParameter"),
+    "a model without a name": (["run", "x", "-m", ""], 2, "model: ", "InvalidParameter"),
+    "no message to be strict with": (["run", "x", *TOY, "--raw", "--strict-content"], 2, "strict_content", "Invalid"),
+    "no message for a template": (["run", "x", *TOY, "--raw", "--chat-template", "x"], 2, "chat_template", "Invalid"),
+    "what a dialect lacks": (["run", "x", *TOY, "--dry-base", "3"], 2, "dry_base: ", "UnsupportedParameter"),
     "a system message for a raw prompt": (["run", "x", *TOY, "--raw", "-s", "y"], 2, "system: ", "InvalidParameter"),
     "no such template": (["run", "x", *TOY, "--chat-template", "none.jinja"], 2, "none.jinja", "InvalidParameter"),
     "a context of nothing": (["run", "x", *TOY, "-c", "0"], 2, "ctx_size: 0", "InvalidParameter"),
@@ -189,6 +194,15 @@ def test_help_is_quick_because_it_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("set()\n")
+
+
+def test_a_stream_that_cannot_show_a_character_shows_something_else():
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    process = spawn("run", "h", "-b", "toy", "-n", "4", "--logit-bias", "200=1000", env=environment)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "?" in out
+    assert "Traceback" not in err
 
 
 def test_the_version_is_told(phiplug):

@@ -298,6 +298,29 @@ def test_the_same_seed_gives_the_same_tokens_and_another_gives_others():
     assert drawn[0] == drawn[1] != drawn[2]
 
 
+def test_closing_waits_for_the_stream_of_another_thread():
+    model = ScriptedModel()
+    engine = Engine(model, Letters())
+    stream = engine.stream(request(max_tokens=2))
+    next(stream)
+    closing = threading.Thread(target=engine.close)
+    closing.start()
+    closing.join(timeout=0.1)
+    assert model.closed == 0
+    stream.close()
+    closing.join(timeout=10)
+    assert model.closed == 1
+
+
+def test_a_slot_that_kept_less_than_whole_chunks_is_cut_to_them():
+    model = ScriptedModel(script(10, 5, 0), chunk=4)
+    engine = Engine(model, Letters())
+    answer(engine, request(range(1, 11)))
+    honest = model.rewind
+    model.rewind = lambda slot, length: honest(slot, min(length, 6))
+    assert answer(engine, request(range(1, 11), reuse="chunks")).usage.cached_tokens == 4
+
+
 def test_closing_the_engine_closes_the_model():
     model = ScriptedModel()
     Engine(model, Letters()).close()

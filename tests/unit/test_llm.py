@@ -9,7 +9,7 @@ import pytest
 from scripted import Letters, ScriptedModel
 
 from phiplug.engine import Engine
-from phiplug.errors import InvalidParameter, PhiplugWarning, PromptTooLong, TemplateFailed
+from phiplug.errors import InvalidParameter, PhiplugWarning, PromptTooLong, RequestError, TemplateFailed
 from phiplug.llm import LLM, PromptOptions
 from phiplug.spi import ModelFiles
 from phiplug.template import ChatTemplate
@@ -141,6 +141,27 @@ def test_an_observer_hears_of_a_request_that_ran_to_its_end_and_of_no_other():
     next(cut)
     cut.close()
     assert heard == [3]
+
+
+def test_a_stream_that_was_read_in_part_still_gives_the_whole_answer():
+    stream = llm(script={3: 4, 4: 5, 5: 6}).stream("abc", max_tokens=3, temperature=0.0)
+    next(stream)
+    assert stream.completion().tokens == stream.completion().tokens == (4, 5, 6)
+
+
+def test_a_stream_that_was_closed_has_no_whole_answer():
+    stream = llm().stream("abc", max_tokens=3)
+    next(stream)
+    stream.close()
+    with pytest.raises(RequestError, match="closed before its last chunk"):
+        stream.completion()
+
+
+def test_a_model_that_was_closed_says_so():
+    model = llm()
+    model.close()
+    with pytest.raises(RequestError, match="the model was closed"):
+        model.generate("abc")
 
 
 def test_closing_twice_is_no_harm():

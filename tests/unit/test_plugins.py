@@ -94,9 +94,12 @@ def test_a_plugin_for_another_version_of_the_contract_is_refused(plugin):
         Plugins([plugin("old", sound("old", more=", api=99"))]).backend("old")
 
 
-@pytest.mark.parametrize("body", ["", sound("another")])
+BARE = sound("named").replace("return [", "return (").replace(")]", "))")  # a backend, and not a list of one
+
+
+@pytest.mark.parametrize("body", ["", sound("another"), BARE])
 def test_a_plugin_must_register_the_backend_that_its_entry_point_names(plugin, body):
-    with pytest.raises(ContractMismatch, match="registers no backend"):
+    with pytest.raises(ContractMismatch, match="registers no list with one backend"):
         Plugins([plugin("named", body)]).backend("named")
 
 
@@ -133,6 +136,20 @@ def test_a_hook_that_raises_names_its_plugin(plugin):
 def test_plugins_bring_aliases(plugin):
     body = "@hookimpl\ndef phiplug_model_aliases(): return {'tiny': ['hf:a/b']}"
     assert Plugins([plugin("names", body, group="phiplug")]).model_aliases() == {"tiny": ["hf:a/b"]}
+
+
+def test_two_plugins_that_say_the_same_are_an_error(plugin):
+    alias = "@hookimpl\ndef phiplug_model_aliases(): return {'tiny': ['hf:a/b']}"
+    entries = [plugin(name, alias, group="phiplug") for name in ("one", "two")]
+    with pytest.raises(PluginError, match=r"plugin two.* answers phiplug_model_aliases for 'tiny', as another"):
+        Plugins(entries).model_aliases()
+
+
+@pytest.mark.parametrize("body", ["return ['a fact']", "raise SystemExit(3)"])
+def test_a_hook_that_answers_with_no_mapping_or_exits_is_an_error_that_names_it(plugin, body):
+    source = f"@hookimpl\ndef phiplug_hardware_info(): {body}"
+    with pytest.raises(PluginError, match="plugin one"):
+        Plugins([plugin("one", source, group="phiplug")]).hardware_info()
 
 
 def test_a_plugin_knows_which_hooks_it_implements(plugin):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phiplug.errors import InvalidParameter
+from phiplug.errors import InvalidParameter, RequestError
 from phiplug.types import Chunk, Completion, Message, Request, SamplingParams, Timings, Usage
 
 SEEDED = SamplingParams(seed=0)
@@ -22,6 +22,7 @@ SEEDED = SamplingParams(seed=0)
         ("temperature", math.inf),
         ("temperature", "hot"),
         ("temperature", True),
+        ("temperature", 10**400),
         ("top_p", 2.0),
         ("top_p", -0.1),
         ("top_k", -1),
@@ -37,6 +38,7 @@ SEEDED = SamplingParams(seed=0)
         ("seed", -1),
         ("logit_bias", {-1: 1.0}),
         ("logit_bias", {1: math.nan}),
+        ("logit_bias", {1: 1e39}),
     ],
 )
 def test_a_parameter_out_of_range_is_refused_by_name(name, value):
@@ -108,5 +110,6 @@ def test_a_completion_is_the_sum_of_its_chunks():
 
 
 def test_a_stream_that_was_cut_off_makes_no_completion():
-    with pytest.raises(ValueError, match="cut off"):
-        Completion.of(Request((9,), SEEDED), [Chunk("a", (1,))])
+    for chunks in ([], [Chunk("a", (1,))]):
+        with pytest.raises(RequestError, match="closed before its last chunk"):
+            Completion.of(Request((9,), SEEDED), chunks)
