@@ -63,6 +63,10 @@ class Rules:
     xtc_beyond: bool = False
     top_k_below_width: bool = False
 
+    def is_greedy(self, temperature: float) -> bool:
+        """Whether a draw at this temperature is no draw."""
+        return self.greedy_below is not None and temperature < self.greedy_below
+
 
 OFF: Mapping[str, float] = MappingProxyType(
     {

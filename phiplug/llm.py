@@ -172,7 +172,7 @@ class LLM:
         earlier prompt only what is bit for bit the same as computing it again; so, with a fixed number of threads,
         it gives the same answer whatever was asked before it.
         """
-        repeatable = sampling.seed is not None or sampling.temperature < (RULES[sampling.dialect].greedy_below or 0.0)
+        repeatable = sampling.seed is not None or RULES[sampling.dialect].is_greedy(sampling.temperature)
         return Request(
             prompt_ids=tuple(self.encode(prompt, options)),
             sampling=sampling.seeded(),

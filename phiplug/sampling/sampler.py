@@ -49,8 +49,7 @@ class Sampler:
         self._row: Row | None = None
         self._settle_bias()
         self._settle_history(prompt, sampled)
-        greedy_below = self._rules.greedy_below
-        self._greedy = greedy_below is not None and params.temperature < greedy_below and not self._rules.greedy_filters
+        self._greedy = self._rules.is_greedy(params.temperature) and not self._rules.greedy_filters
         self._temperature = np.float32(min(params.temperature, _MAX_FLOAT32))
 
     def __call__(self, logits: NDArray[np.float32]) -> int:

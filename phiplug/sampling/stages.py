@@ -40,7 +40,7 @@ class Setting:
     @property
     def greedy(self) -> bool:
         """Whether the temperature asks for the largest logit."""
-        return self.rules.greedy_below is not None and self.params.temperature < self.rules.greedy_below
+        return self.rules.is_greedy(self.params.temperature)
 
 
 @dataclass(frozen=True, slots=True)
