@@ -107,7 +107,7 @@ class SamplingParams:
         require_number("presence_penalty", self.presence_penalty)
         for token, bias in self.logit_bias.items():
             require_integer("logit_bias", token, low=0)
-            require_number("logit_bias", bias, low=-MAX_FLOAT32, high=MAX_FLOAT32)
+            require_number("logit_bias", bias, high=MAX_FLOAT32)  # far below, it forbids the token
         if self.seed is not None:
             require_integer("seed", self.seed, low=0, high=MAX_SEED - 1)
         self._require_extras()

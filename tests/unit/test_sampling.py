@@ -146,10 +146,9 @@ def test_a_row_that_is_not_finite_is_refused(bad, temperature, bias):
         Sampler(replace(PLAIN, temperature=temperature, logit_bias=bias), [])(np.array(bad, np.float32))
 
 
-@pytest.mark.parametrize("bias", [{0: 1e300}, {0: -1e300, 1: -1e300}])
-def test_a_row_that_a_bias_makes_useless_is_refused(bias):
+def test_a_row_that_a_bias_makes_useless_is_refused():
     with pytest.raises(NonFiniteLogits):
-        Sampler(replace(PLAIN, logit_bias=bias), [])(np.ones(2, np.float32))
+        Sampler(replace(PLAIN, logit_bias={0: -1e300, 1: -1e300}), [])(np.ones(2, np.float32))
 
 
 def test_a_penalty_too_small_for_float32_is_found_out():
