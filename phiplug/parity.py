@@ -107,8 +107,8 @@ def compare(a: LLM, b: LLM, texts: Sequence[str], *, positions: int = 512, advan
         agreement=tally.agreement(),
         sampled=tally.equal_picks / (tally.positions * SEEDS),
         noise=noise,
-        greedy=tuple(_divergence(a, b, text, greedy, advance) for text in texts[:CONTINUED_PROMPTS]),
-        seeded=tuple(_divergence(a, b, text, seeded, advance) for text in texts[:CONTINUED_PROMPTS]),
+        greedy=tuple(_divergence(a, b, ids, greedy, advance) for ids in prompts[:CONTINUED_PROMPTS]),
+        seeded=tuple(_divergence(a, b, ids, seeded, advance) for ids in prompts[:CONTINUED_PROMPTS]),
     )
 
 
@@ -227,10 +227,10 @@ def _log_softmax(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
 
-def _divergence(a: LLM, b: LLM, text: str, sampling: SamplingParams, advance: Advance) -> int | None:
+def _divergence(a: LLM, b: LLM, prompt: Sequence[int], sampling: SamplingParams, advance: Advance) -> int | None:
     """Return the first token at which two continuations of a prompt differ, or None."""
     context = min(a.info.context_length, b.info.context_length)
-    ids = tuple(a.encode(text, RAW)[: context - min(CONTINUATION, context // 2)])
+    ids = tuple(prompt[: context - min(CONTINUATION, context // 2)])
     request = Request(ids, sampling, max_tokens=CONTINUATION, reuse="none")
     tokens_a, tokens_b = a.submit(request).completion().tokens, b.submit(request).completion().tokens
     advance(2 * CONTINUATION)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from phiplug.errors import (
     BackendAmbiguous,
     BackendNotFound,
     ContractMismatch,
+    PhiplugWarning,
     PluginError,
     PluginLoadError,
 )
@@ -84,8 +86,11 @@ class Plugins:
         """Find what is installed; PHIPLUG_DISABLE_PLUGINS names entry points or distributions to leave out."""
         found = entry_points()
         entries = [entry for group in (BACKENDS, COMMANDS, OTHERS) for entry in found.select(group=group)]
-        names = os.environ.get("PHIPLUG_DISABLE_PLUGINS", "")
-        return cls(entries, {name.strip() for name in names.split(",")})
+        names = {name.strip() for name in os.environ.get("PHIPLUG_DISABLE_PLUGINS", "").split(",")} - {""}
+        plugins = cls(entries, names)
+        for name in sorted(names - {of for plugin in plugins for of in (plugin.name, plugin.distribution)}):
+            warnings.warn(f"PHIPLUG_DISABLE_PLUGINS: no plugin is called {name!r}", PhiplugWarning, stacklevel=2)
+        return plugins
 
     def __iter__(self) -> Iterator[Plugin]:
         return iter(self._plugins)

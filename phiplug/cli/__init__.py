@@ -6,6 +6,7 @@ engine. What a command raises becomes one line on stderr and an exit code here, 
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import os
@@ -69,9 +70,14 @@ class _Commands(TyperGroup):
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
-            # The reader has gone. Python flushes stdout once more at exit, so there must be somewhere to flush to.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _let_go_of_stdout()
             raise typer.Exit(0) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EBADF, errno.EIO):
+                raise
+            _let_go_of_stdout()
+            complain(PhiplugError(f"the output cannot be written: {error.strerror}"))
+            raise typer.Exit(1) from None
 
 
 def _imported(name: str) -> Any:  # Any: click's command, which typer keeps private
@@ -93,6 +99,11 @@ app = typer.Typer(
     rich_markup_mode=None,  # importing rich's Markdown would take a third of --help's time
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _let_go_of_stdout() -> None:
+    """Give Python somewhere to flush to when it ends: whoever read stdout has gone, or its disk is full."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _version(wanted: bool) -> None:
@@ -120,6 +131,8 @@ def complain(error: PhiplugError) -> None:
 
 def main() -> None:
     """Run the command line."""
+    if sys.stdout is None:  # what Python makes of a closed one; to print would be to lose the answer in silence
+        sys.exit("error: standard output is closed")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a character shows a question mark
             stream.reconfigure(errors="replace")

@@ -125,7 +125,7 @@ class SamplingFlags:
     """How tokens are drawn; the defaults are those of `SamplingParams`."""
 
     temperature: Annotated[
-        float, typer.Option("-t", "--temperature", "--temp", rich_help_panel=SAMPLING, help="0 is greedy.")
+        float, typer.Option("-t", "--temp", "--temperature", rich_help_panel=SAMPLING, help="0 is greedy.")
     ] = 0.8
     top_p: Annotated[float, typer.Option("--top-p", rich_help_panel=SAMPLING, help="Nucleus mass; 1 is off.")] = 0.95
     top_k: Annotated[int, typer.Option("--top-k", rich_help_panel=SAMPLING, help="Survivors; 0 is off.")] = 0

@@ -89,10 +89,14 @@ def _prompt(prompt: str, flags: RunFlags) -> str | list[Message]:
 
 
 def _standard_input() -> str:
+    if sys.stdin is None:  # what Python makes of a closed one
+        raise InvalidParameter("prompt", "standard input is closed")
     try:
-        return sys.stdin.read()
-    except UnicodeDecodeError as error:
-        raise InvalidParameter("prompt", f"standard input is not {error.encoding}: {error.reason}") from None
+        text = sys.stdin.read()
+        text.encode()  # in some locales Python reads what is no text as lone surrogates
+    except UnicodeError as error:
+        raise InvalidParameter("prompt", f"standard input is not text: {error}") from None
+    return text
 
 
 def _request(llm: LLM, prompt: str | list[Message], params: SamplingParams, flags: RunFlags) -> Request:
@@ -114,18 +118,34 @@ def _print(llm: LLM, stream: Stream, *, whole: bool) -> None:
     print("" if text.endswith("\n") else "\n", end="", flush=True)
     if chunk.usage and chunk.timings:
         line = summary(llm, chunk.usage, chunk.timings)
-        typer.secho(f"{line} · seed {stream.request.sampling.seed}", dim=True, err=True)
+        cut = " · cut off: " + _limit(llm, chunk.usage) if chunk.finish_reason == "length" else ""
+        typer.secho(f"{line} · seed {stream.request.sampling.seed}{cut}", dim=True, err=True)
+
+
+def _limit(llm: LLM, usage: Usage) -> str:
+    """Say what ended an answer that had not come to its end."""
+    full = usage.prompt_tokens + usage.completion_tokens >= llm.info.context_length
+    return f"the context of {llm.info.context_length} tokens is full" if full else "--max-tokens"
+
+
+def _rate(per_second: float) -> str:
+    return f"{per_second:.0f}/s" if per_second >= 9.5 else f"{per_second:.1f}/s"
+
+
+def _counted(count: int, things: str) -> str:
+    return f"{count} {things}" if count == 1 else f"{count} {things}s"
 
 
 def summary(llm: LLM, usage: Usage, timings: Timings) -> str:
     """Return the statistics of an answer as one line."""
     info = llm.info
-    threads = f" {info.threads} thread{'s' if info.threads != 1 else ''}" if info.threads else ""
+    threads = f" {_counted(info.threads, 'thread')}" if info.threads else ""
     cached = f" ({usage.cached_tokens} reused)" if usage.cached_tokens else ""
     return " · ".join(
         [
-            f"{usage.prompt_tokens} prompt tokens{cached} at {timings.prefill_tps:.0f}/s",
-            f"{usage.completion_tokens} new tokens" + (f" at {timings.decode_tps:.0f}/s" if timings.decode_tps else ""),
+            f"{_counted(usage.prompt_tokens, 'prompt token')}{cached} at {_rate(timings.prefill_tps)}",
+            _counted(usage.completion_tokens, "new token")
+            + (f" at {_rate(timings.decode_tps)}" if timings.decode_tps else ""),
             f"first text after {timings.ttft_s:.2f} s" if timings.ttft_s else "no text",
             f"{llm.backend} on {info.device}{threads}",
         ]

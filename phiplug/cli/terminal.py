@@ -30,7 +30,7 @@ Completions = Mapping[str, Any]  # Any: None, or the completions of the word aft
 
 def is_interactive() -> bool:
     """Whether a person is at both ends."""
-    return sys.stdin.isatty() and sys.stdout.isatty()
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def typed_lines(completions: Completions) -> Iterator[str]:
@@ -52,6 +52,8 @@ def piped_lines() -> Iterator[str]:
     Raises:
         InvalidParameter: it is not text.
     """
+    if sys.stdin is None:  # what Python makes of a closed one
+        raise InvalidParameter("prompt", "standard input is closed")
     try:
         for line in sys.stdin:
             yield line.rstrip("\r\n")

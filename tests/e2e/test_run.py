@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -203,6 +204,41 @@ def test_a_stream_that_cannot_show_a_character_shows_something_else():
     assert process.returncode == 0
     assert "?" in out
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("options", [("-n", "3"), ("-c", "40", "-n", "60")])
+def test_an_answer_that_was_cut_off_says_so(phiplug, options):
+    said = phiplug("run", "hello", "-b", "toy", "--seed", "1", *options).err
+    assert ("cut off: --max-tokens" in said) == ("-c" not in options)
+    assert ("cut off: the context of 40 tokens is full" in said) == ("-c" in options)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
+@pytest.mark.parametrize("extra", [(), ("--json",), ("--no-stream",)])
+def test_a_full_disk_is_one_line(extra):
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-c", "from phiplug.cli import main; main()", "run", "hi", "-b", "toy", "-n", "4"]
+        done = subprocess.run([*command, *extra], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: the output cannot be written: No space left on device")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("command", "closed"), [("run hi", ">&-"), ("run -", "<&-"), ("chat", "<&-")])
+def test_a_closed_stream_is_an_error_and_no_traceback(command, closed):
+    script = f"{sys.executable} -c 'from phiplug.cli import main; main()' {command} -b toy {closed}"
+    done = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode in (1, 2)
+    assert done.stderr.startswith("error: ")
+    assert "is closed" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_plugin_that_is_disabled_and_not_there_is_warned_of(phiplug, monkeypatch):
+    monkeypatch.setenv("PHIPLUG_DISABLE_PLUGINS", "mlx, bogus")
+    ran = phiplug("run", "hello", *TOY)
+    assert ran.code == 0
+    assert ran.err.startswith("warning: PHIPLUG_DISABLE_PLUGINS: no plugin is called 'bogus'\n")
 
 
 def test_the_version_is_told(phiplug):

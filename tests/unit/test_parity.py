@@ -68,7 +68,7 @@ def test_positions_where_the_likeliest_token_differs_are_counted():
 
 
 def test_a_continuation_that_parts_says_where():
-    found = compare(llm("a"), llm("b", nudge=40.0, at=(12,)), TEXTS[:1], positions=4)
+    found = compare(llm("a"), llm("b", nudge=40.0, at=(12,)), TEXTS[:1], positions=10)
     assert found.greedy == (3,)
 
 
