@@ -174,7 +174,7 @@ def _at_path(reference: str, path: Path) -> ModelFiles:
         if path.is_dir():
             return _in_folder(reference, path)
         if not path.exists():
-            raise ModelNotFound(f"there is no file {path}", hint=_meant(reference))
+            raise ModelNotFound(f"there is no file {reference}", hint=_meant(reference))
         if not path.is_file():
             raise ModelNotFound(f"{path} is not a regular file")
         with path.open("rb"):  # permissions are asked of the system, not computed
@@ -184,6 +184,9 @@ def _at_path(reference: str, path: Path) -> ModelFiles:
 
 
 def _meant(reference: str) -> str | None:
+    page = re.fullmatch(r"https://huggingface\.co/([\w.-]+/[\w.-]+)/?", reference)
+    if page:
+        return f"the hub's model is written hf:{page[1]}"
     if re.fullmatch(r"[\w-]+/[\w.-]+", reference):
         return f"a repository of the hub is written hf:{reference}"
     return None

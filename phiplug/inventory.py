@@ -80,7 +80,8 @@ def remove(reference: str, *, aliases: Mapping[str, Sequence[str]]) -> int:
     parsed = _in_the_cache(reference, aliases)
     found = cached(parsed)
     if found is None:
-        raise ModelNotFound(f"{reference} is not in the cache", hint="`phiplug models list` shows what is")
+        hint = "`phiplug models list` shows what is; a package is removed with pip"
+        raise ModelNotFound(f"{reference} is not in the cache", hint=hint)
     repository = cache_of(parsed.place)
     before = _bytes_in(repository)
     try:

@@ -91,7 +91,7 @@ def test_to_look_into_a_model_is_no_reason_to_fetch_it(phiplug, hub):
 
 WRONG = {
     "a misspelt name": (["info", "smolm2"], 1, "did you mean smollm2?"),
-    "a missing file": (["info", "./none.gguf"], 1, "there is no file none.gguf"),
+    "a missing file": (["info", "./none.gguf"], 1, "there is no file ./none.gguf"),
     "a model that is not there to remove": (["rm", "hf:acme/none"], 1, "is not in the cache"),
     "a file to remove": (["rm", "./none.gguf"], 2, "does not name a model in the hub's cache"),
     "a model that no hub has": (["pull", "hf:acme/none"], 1, "hf:acme/none"),
