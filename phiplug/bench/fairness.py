@@ -112,7 +112,8 @@ def notes(run: Run) -> list[str]:
     for row in run.rows:
         found += _unsteady(row, run)
     if (run.others_cpu or 0.0) > OTHERS:
-        found.append(f"other processes kept {run.others_cpu:.1f} of {run.hardware.logical_cores} cores busy")
+        cores = f"{run.others_cpu:.1f} of {run.hardware.logical_cores} cores"
+        found.append(f"others, processes or guests of one host, kept {cores} busy")
     if run.throttled:
         found.append(f"heat slowed the processor down {run.throttled} times")
     return found

@@ -65,7 +65,10 @@ def spent(before: Counters, after: Counters) -> float | None:
 
 
 def busy_s() -> float:
-    """Return for how many seconds the cores of this machine have been busy, for anyone, since it started."""
+    """Return for how many seconds the cores of this machine have been busy, for anyone, since it started.
+
+    What a hypervisor gave to its other guests counts: it was not there for us.
+    """
     times = psutil().cpu_times()
     idle = times.idle + getattr(times, "iowait", 0.0) + getattr(times, "guest", 0.0)  # a guest's time is counted twice
     return float(sum(times) - idle)

@@ -196,7 +196,8 @@ class Run:
         started: when, in UTC, as ISO 8601 has it.
         complete: whether every round was finished.
         rounds: how many were asked for.
-        others_cpu: how many cores other processes kept busy meanwhile, or None where that was too short to tell.
+        others_cpu: how many cores other processes, or other guests of a virtual machine's host, took meanwhile; None
+            where that was too short to tell.
         throttled: how often the CPU was slowed down by heat meanwhile, or None where the system does not say.
     """
 

@@ -95,7 +95,7 @@ def test_what_disturbed_a_run_is_said():
     assert notes(noisy) == [
         "interrupted: 3 of 5 rounds are done",
         "a: half of the rounds spread over 75% of the median of decoding",
-        "other processes kept 1.3 of 4 cores busy",
+        "others, processes or guests of one host, kept 1.3 of 4 cores busy",
         "heat slowed the processor down 3 times",
     ]
 
