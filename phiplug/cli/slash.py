@@ -97,9 +97,7 @@ def _system(session: Session, text: str) -> None:
 
 def _set(session: Session, text: str) -> None:
     name, _, value = text.partition(" ")
-    if name and name not in SETTINGS:
-        raise InvalidParameter(name, "there is no such setting", hint="/set lists them")
-    if not value.strip():
+    if not value.strip() and (not name or name in SETTINGS):
         settings = session.conversation.options.values()
         note("\n".join(f"{key} {_spelt(value)}" for key, value in settings.items() if name in ("", key)))
         return

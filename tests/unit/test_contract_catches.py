@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import mmap
 import os
 import threading
 import time
@@ -403,7 +404,9 @@ def test_a_model_that_can_be_closed_only_once_is_caught():
 
 class KeepsMemory(ToyModel):
     def run(self, asked):
-        self.hoard = [*getattr(self, "hoard", []), bytearray(os.urandom(1 << 16))]
+        page = mmap.mmap(-1, 1 << 16)  # new to the process, whatever its heap has to spare after a thousand tests
+        page.write(os.urandom(1 << 16))
+        self.hoard = [*getattr(self, "hoard", []), page]
         return super().run(asked)
 
 

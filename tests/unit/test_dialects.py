@@ -8,7 +8,12 @@ from phiplug.dialects import OFF, RULES, those_with
 from phiplug.errors import InvalidParameter, UnsupportedParameter
 from phiplug.types import SamplingParams
 
-ON = dict.fromkeys(OFF, 0.5) | {"logit_bias": {1: 1.0}}
+ON = dict.fromkeys(OFF, 0.5) | {
+    "dry_base": 2.0,
+    "dry_allowed_length": 3,
+    "dry_last_n": 64,
+    "logit_bias": {1: 1.0},
+}
 
 
 @pytest.mark.parametrize("dialect", RULES)
