@@ -1,4 +1,4 @@
-"""Contestants -> seconds, taken in turn (A B C, A B C, ...), so that a machine that slows down slows all alike."""
+"""Contestants -> seconds, taken in turn (A B C, C B A, ...), so that a machine that slows down slows all alike."""
 
 from __future__ import annotations
 
@@ -32,14 +32,15 @@ class Row:
 def compare(
     suite: str, contestants: Mapping[str, Callable[[], float]], *, rounds: int = 7, warm_up: int = 1
 ) -> list[Row]:
-    """Measure each contestant once a round, in turn; the first one is the reference of the ratios.
+    """Measure each contestant once a round, in turn and back; the first one is the reference of the ratios.
 
     A contestant is called without arguments and returns its seconds per unit of work.
     """
     for _ in range(warm_up):
         for contestant in contestants.values():
             contestant()
-    taken = [{name: contestant() for name, contestant in contestants.items()} for _ in range(rounds)]
+    orders = [list(contestants.items()), list(contestants.items())[::-1]]  # nobody is always the one who comes after
+    taken = [{name: contestant() for name, contestant in orders[turn % 2]} for turn in range(rounds)]
     reference = next(iter(contestants))
     return [
         Row(
