@@ -36,7 +36,7 @@ packages = ["{module}"]
 _README = """\
 # phiplug-{name}
 
-A backend for [phiplug](https://github.com/phiplug/phiplug): a tiny model of bytes, to be replaced by a real engine.
+A backend for phiplug: a tiny model of bytes, to be replaced by a real engine.
 
     pip install .
     phiplug run -b {name} "hello"
