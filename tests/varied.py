@@ -26,7 +26,7 @@ PROSE = (
 )  # fmt: skip
 CODE = (
     "def f(x: int) -> str:\n\treturn f'{x!r:>{8}}'\n", "for (int i=0;i<n;++i){ a[i]+=b[i]<<2; }\r\n", "<a href=\"x\">y</a>",
-    "if not a == b or c != d:\n        pass  # TODO(me): ...\n\n\n", "$ls -la | grep '^d' && echo \"ok\" > /dev/null 2>&1",
+    "if not a == b or c != d:\n        pass  # see (me): ...\n\n\n", "$ls -la | grep '^d' && echo \"ok\" > /dev/null 2>&1",
     "{\"a\": [1, 2.5e-3, null], \"b\": {}}", "SELECT * FROM t WHERE x >= 10 AND y LIKE '%z%';", "\\begin{x}_i^{2}\\end{x}",
     "HTTPServer2XMLParser_getURLForID", "#!/usr/bin/env python3\n", "a\n/\n//b\n///c /* d */", "0xDEADBEEF 1_000 1e10",
 )  # fmt: skip
