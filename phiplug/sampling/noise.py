@@ -25,6 +25,7 @@ _FIRST = 512  # so many run the race at once
 _BLOCK = 16384  # beyond that, ids hashed at a time, so that the temporaries stay in a near cache
 _SLOWEST = 37.0  # the id of weight 1 has -ln(u) <= 53 ln(2)
 _ONE = np.uint64(0x3FF << 52)  # the bits of 1.0: or-ed with 52 random bits they make a float64 in [1, 2)
+_SLACK = 1 + 1e-5  # covers what a weight in float32 is off by
 _FINE = 2.0**-52  # covers the rounding of 1 - u, and weights too small for float32: no 1 - u is below 2**-53
 _PER_NAT = np.float32(2**23 / math.log(2))  # steps of a float32's bit pattern per factor e
 _UNIT = np.float32((127 << 23) + 1000)  # the bit pattern of 1.0, and more than rounding can take away
@@ -50,8 +51,14 @@ def noise(seed: int, position: int, ids: NDArray[np.integer]) -> NDArray[np.floa
     return u
 
 
-def race(seed: int, position: int, ids: NDArray[np.intp], t: NDArray[np.float32]) -> int:
-    """Return the id whose z = -ln(u) / exp(t) is smallest, the lowest id on a tie.
+def race(
+    seed: int,
+    position: int,
+    ids: NDArray[np.intp],
+    t: NDArray[np.float32],
+    weights: NDArray[np.floating] | None = None,
+) -> int:
+    """Return the index of the id whose z = -ln(u) / exp(t) is smallest, the first on a tie.
 
     Each id wins with probability exp(t) / sum(exp(t)): the exponential race, or Gumbel-max with one logarithm. Since
     -ln(u) >= 1 - u, an id with 1 - u above best * exp(t) has lost already, so that a logarithm and an exponential in
@@ -61,33 +68,34 @@ def race(seed: int, position: int, ids: NDArray[np.intp], t: NDArray[np.float32]
         seed: in [0, 2**64).
         position: the index of the new token in the whole sequence.
         ids: ascending, at least one; a single one needs no race.
-        t: float32, shape of `ids`, none above 0 and one of them 0; an id whose exp(t) is 0 in float64 cannot win.
+        t: float32, shape of `ids`, none above 0; an id whose exp(t) is 0 in float64 cannot win.
+        weights: exp(t), to within 1e-5, where somebody has it already.
     """
     if len(ids) == 1:
-        return int(ids[0])
+        return 0
     winner, best = _finish(seed, position, ids[:_FIRST], t[:_FIRST])
     for start in range(_FIRST, len(ids), _BLOCK):
         block = slice(start, start + _BLOCK)
-        runners = _contenders(seed, position, ids[block], t[block], min(best, _SLOWEST))
+        reach = _exp_bound(t[block]) if weights is None else weights[block]
+        runners = _contenders(seed, position, ids[block], reach, min(best, _SLOWEST))
         if len(runners):
-            token, z = _finish(seed, position, ids[block][runners], t[block][runners])
+            index, z = _finish(seed, position, ids[block][runners], t[block][runners])
             if z < best:
-                winner, best = token, z
+                winner, best = start + int(runners[index]), z
     return winner
 
 
 def _contenders(
-    seed: int, position: int, ids: NDArray[np.intp], t: NDArray[np.float32], best: float
+    seed: int, position: int, ids: NDArray[np.intp], reach: NDArray[np.floating], best: float
 ) -> NDArray[np.intp]:
-    """Return the indices of all ids that may beat `best`, and of a few that will not."""
+    """Return the indices of all ids that may beat `best`, and of a few that will not; their weight is below `reach`."""
     h = _counter(seed, position, ids)
     h |= _ONE
     missing = h.view(np.float64)
     np.subtract(2.0, missing, out=missing)  # 1 - u, rounded up by 2**-53
-    reach = _exp_bound(t).astype(np.float64)
-    reach *= best
-    reach += _FINE
-    return np.flatnonzero(missing <= reach)
+    limit = reach * np.float64(best * _SLACK)
+    limit += _FINE
+    return np.flatnonzero(missing <= limit)
 
 
 def _exp_bound(t: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -102,10 +110,10 @@ def _exp_bound(t: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _finish(seed: int, position: int, ids: NDArray[np.intp], t: NDArray[np.float32]) -> tuple[int, float]:
-    """Return the id that arrives first among these, and its z."""
+    """Return the index of the id that arrives first among these, and its z."""
     z = -np.log(noise(seed, position, ids)) / np.exp(t.astype(np.float64))
     first = int(z.argmin())
-    return int(ids[first]), float(z[first])
+    return first, float(z[first])
 
 
 def _counter(seed: int, position: int, ids: NDArray[np.integer]) -> NDArray[np.uint64]:

@@ -38,25 +38,6 @@ def shortest_prefix(t: NDArray[np.float32], weights: NDArray[np.floating], targe
     return inside
 
 
-def settled_prefix(
-    t: NDArray[np.float32], weights: NDArray[np.float64], least: float, most: float
-) -> NDArray[np.intp] | None:
-    """Return the indices, ascending, of the shortest prefix for a target that is known only to lie between two.
-
-    Args:
-        t: as for `shortest_prefix`; few, since they are sorted.
-        weights: as for `shortest_prefix`.
-        least: a lower bound of the target.
-        most: an upper bound of the target.
-
-    Returns:
-        None where the prefix depends on what lies between.
-    """
-    order = np.argsort(-t, kind="stable")
-    low, high = np.searchsorted(np.cumsum(weights[order]), (least, most)).tolist()
-    return np.sort(order[: low + 1]) if low == high < len(order) else None
-
-
 def _boundary(t: NDArray[np.float32], weights: NDArray[np.floating], target: float) -> int:
     """Return the index of the last member of the prefix.
 

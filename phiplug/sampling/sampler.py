@@ -13,6 +13,7 @@ import numpy as np
 
 from phiplug.dialects import RULES, WHOLE_HISTORY
 from phiplug.errors import InvalidParameter, NonFiniteLogits
+from phiplug.sampling.draw import draw
 from phiplug.sampling.filters import Runners, survivors
 from phiplug.sampling.noise import COIN, noise, race
 from phiplug.sampling.penalties import Window, repeat, subtract
@@ -121,12 +122,15 @@ class Sampler:
         self._adjust(row.x)
         if self._greedy:
             return _largest(row.x)
+        if self._params.dialect == "phiplug":  # the stages would do too, a good deal slower
+            _require_finite(row.temper(self._temperature))
+            return draw(row, self._params, self._seed, self._position)
         ids, t = self._survivors(row)
-        return race(self._seed, self._position, ids, t)
+        return int(ids[race(self._seed, self._position, ids, t)])
 
     def _survivors(self, row: Row) -> Runners:
         """Steps 5 to 8, or what the dialect has in their place."""
-        if self._params.dialect == "phiplug":  # the stages would do too, a good deal slower
+        if self._params.dialect == "phiplug":
             _require_finite(row.temper(self._temperature))
             return survivors(row, self._params)
         _require_finite(row.x.max())

@@ -48,7 +48,8 @@ def test_the_race_is_won_by_the_smallest_z(seed, position, size, spread):
     t -= t.max()
     ids = np.arange(size) * 3 + 1
     z = -np.log(noise(seed, position, ids)) / np.exp(t.astype(np.float64))
-    assert race(seed, position, ids, t) == ids[z.argmin()]
+    assert race(seed, position, ids, t) == z.argmin()
+    assert race(seed, position, ids, t, np.exp(t)) == z.argmin()
 
 
 @pytest.mark.parametrize("size", [3, 4000])

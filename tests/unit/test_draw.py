@@ -1,0 +1,78 @@
+"""A race that asks only its winner draws what a race among the survivors would."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phiplug.sampling import draw as drawing
+from phiplug.sampling.draw import draw
+from phiplug.sampling.filters import survivors
+from phiplug.sampling.noise import race
+from phiplug.sampling.row import Row
+from phiplug.types import SamplingParams
+
+SHAPES = {
+    "normal": lambda source, width: source.normal(0, 2.5, width),
+    "flat": lambda source, width: source.normal(0, 0.1, width),
+    "coarse": lambda source, width: np.round(source.normal(0, 1.5, width)),
+    "peaked": lambda source, width: source.normal(0, 2.5, width) + 20 * (source.random(width) < 4 / width),
+    "two heaps": lambda source, width: source.normal(0, 1, width) + 8 * (source.random(width) < 0.2),
+}
+
+
+def tempered(shape, width, seed):
+    row = Row(width)
+    row.fill(SHAPES[shape](np.random.default_rng(seed), width).astype(np.float32))
+    row.temper(np.float32(0.8))
+    return row
+
+
+@given(
+    st.sampled_from(sorted(SHAPES)),
+    st.sampled_from([3, 100, 5_000, 40_000]),
+    st.integers(0, 2**32),
+    st.sampled_from([0.0, 0.3, 0.95]) | st.floats(0, 0.999),
+    st.sampled_from([0.0, 0.0, 0.01, 0.3]),
+)
+@settings(deadline=None, max_examples=60)
+def test_the_winner_is_that_of_the_survivors(shape, width, seed, p, m):
+    params = SamplingParams(top_p=p, min_p=m)
+    ids, t = survivors(tempered(shape, width, seed), params)
+    for position in range(4):
+        expected = ids[race(seed, position, ids, t)]
+        assert draw(tempered(shape, width, seed), params, seed, position) == expected
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("p", [0.2, 0.95])
+def test_the_ids_that_race_hold_the_nucleus(shape, p):
+    row = tempered(shape, 30_000, 1)
+    sparse, dense = drawing._sparse_field(row, p), drawing._dense_field(row, p)
+    inside, _ = survivors(row, SamplingParams(top_p=p))
+    for field in (sparse, dense):
+        if field is not None:
+            assert set(inside.tolist()) <= set(field.ids.tolist())
+            assert field.least <= p * np.exp(row.t().astype(np.float64)).sum() * (1 + 1e-6)
+            assert field.most >= p * np.exp(row.t().astype(np.float64)).sum() * (1 - 1e-6)
+    assert (sparse is not None) == (shape == "peaked")
+
+
+def test_a_winner_that_the_bounds_leave_in_doubt_is_not_named():
+    ids, t = np.arange(3), np.zeros(3, np.float32)
+    field = drawing.Field(ids, t, np.ones(3), least=1.0, most=1.5)
+    named = {drawing._winner(field, seed, 0) for seed in range(50)}
+    assert named == {0, None}  # 1 has a mass of 1 ahead of it, which may be enough; 2 is outside, whatever it is
+
+
+def test_equals_that_a_small_nucleus_leaves_out_never_win():
+    row = Row(100)
+    params = SamplingParams(top_p=0.1)
+    drawn = set()
+    for seed in range(200):
+        row.fill(np.zeros(100, np.float32))
+        row.temper(np.float32(1))
+        drawn.add(draw(row, params, seed, 0))
+    assert drawn == set(range(10))
