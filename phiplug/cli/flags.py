@@ -198,13 +198,23 @@ class SamplingFlags:
     dry_last_n: Annotated[
         int, typer.Option("--dry-last-n", rich_help_panel=DIALECTS, help="How far back; -1 is everything.")
     ] = -1
+    dry_breakers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--dry-breaker", rich_help_panel=DIALECTS, help="ID[,ID...]; may be repeated.", show_default=False
+        ),
+    ] = None
 
     def params(self) -> SamplingParams:
         """Return the checked parameters."""
         from phiplug.types import SamplingParams
 
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return SamplingParams(**values | {"logit_bias": dict(map(_bias, self.logit_bias or ()))})
+        values |= {
+            "logit_bias": dict(map(_bias, self.logit_bias or ())),
+            "dry_breakers": tuple(map(_breaker, self.dry_breakers or ())),
+        }
+        return SamplingParams(**values)
 
 
 def command_app() -> typer.Typer:
@@ -252,6 +262,13 @@ def _bias(text: str) -> tuple[int, float]:
         return int(token), float(bias)
     except ValueError:
         raise InvalidParameter("logit_bias", f"{text!r} is not ID=BIAS, as in 42=-1.5") from None
+
+
+def _breaker(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(map(int, text.split(",")))
+    except ValueError:
+        raise InvalidParameter("dry_breakers", f"{text!r} is not ID[,ID...], as in 198 or 13,198") from None
 
 
 def template_source(given: str | None) -> str | None:

@@ -44,6 +44,12 @@ def test_json_is_one_line_with_everything(phiplug):
     assert report["sampling"]["logit_bias"] == {"65": 1.5}
 
 
+def test_the_dry_sampler_takes_its_breakers_as_ids(phiplug):
+    dry = ("--sampling-dialect", "llama.cpp", "--dry-multiplier", "0.8", "--dry-breaker", "10", "--dry-breaker", "13,10")
+    report = json.loads(phiplug("run", "hello", *TOY, *dry, "--json").out)
+    assert report["sampling"]["dry_breakers"] == [[10], [13, 10]]
+
+
 def test_the_seed_that_was_drawn_is_reported_and_repeats_the_answer(phiplug):
     first = json.loads(phiplug("run", "hello", "-b", "toy", "-n", "20", "--json").out)
     again = json.loads(
@@ -115,6 +121,9 @@ BAD = {
     "no tokens at all": (["run", "x", "-b", "toy", "-n", "0"], 2, "max_tokens: 0 is outside", "InvalidParameter"),
     "an empty stop string": (["run", "x", *TOY, "--stop", ""], 2, "stop: an empty string", "InvalidParameter"),
     "a bias that is none": (["run", "x", *TOY, "--logit-bias", "a=b"], 2, "'a=b' is not ID=BIAS", "InvalidParameter"),
+    "a breaker that is none": (
+        ["run", "x", *TOY, "--dry-breaker", "1,"], 2, "'1,' is not ID[,ID...]", "InvalidParameter"
+    ),
     "a bias for no id": (["run", "x", *TOY, "--logit-bias", "9999=1"], 2, "logit_bias: ", "InvalidParameter"),
     "an unknown model": (["run", "x", "-m", "smolm2"], 1, "did you mean smollm2?", "ModelNotFound"),
     "an unknown backend": (["run", "x", "-b", "tpu"], 2, "'tpu' is not installed (installed: ", "BackendNotFound"),
