@@ -45,7 +45,16 @@ def test_json_is_one_line_with_everything(phiplug):
 
 
 def test_the_dry_sampler_takes_its_breakers_as_ids(phiplug):
-    dry = ("--sampling-dialect", "llama.cpp", "--dry-multiplier", "0.8", "--dry-breaker", "10", "--dry-breaker", "13,10")
+    dry = (
+        "--sampling-dialect",
+        "llama.cpp",
+        "--dry-multiplier",
+        "0.8",
+        "--dry-breaker",
+        "10",
+        "--dry-breaker",
+        "13,10",
+    )
     report = json.loads(phiplug("run", "hello", *TOY, *dry, "--json").out)
     assert report["sampling"]["dry_breakers"] == [[10], [13, 10]]
 
@@ -122,7 +131,10 @@ BAD = {
     "an empty stop string": (["run", "x", *TOY, "--stop", ""], 2, "stop: an empty string", "InvalidParameter"),
     "a bias that is none": (["run", "x", *TOY, "--logit-bias", "a=b"], 2, "'a=b' is not ID=BIAS", "InvalidParameter"),
     "a breaker that is none": (
-        ["run", "x", *TOY, "--dry-breaker", "1,"], 2, "'1,' is not ID[,ID...]", "InvalidParameter"
+        ["run", "x", *TOY, "--dry-breaker", "1,"],
+        2,
+        "'1,' is not ID[,ID...]",
+        "InvalidParameter",
     ),
     "a bias for no id": (["run", "x", *TOY, "--logit-bias", "9999=1"], 2, "logit_bias: ", "InvalidParameter"),
     "an unknown model": (["run", "x", "-m", "smolm2"], 1, "did you mean smollm2?", "ModelNotFound"),
