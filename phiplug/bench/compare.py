@@ -1,6 +1,7 @@
 """Runs -> who is how much faster, how sure that is, and whether anything became slower.
 
-A ratio is that of two medians, with an interval from the bootstrap. A regression is judged between two runs of one
+A ratio within a run is the median of those of its rounds, and of two runs that of their medians; its interval is the
+bootstrap's. A regression is judged between two runs of one
 hardware id, one model and one workload, and nowhere else.
 """
 
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from phiplug.bench.fairness import Entry, reasons
-from phiplug.bench.figures import Summary, figure, summary
+from phiplug.bench.figures import Summary, figure
 from phiplug.errors import InvalidParameter
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ MADS = 3  # how many median absolute deviations of the old rounds a new median m
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """One median over another, and the interval that holds it with `CONFIDENCE`."""
+    """How much larger one figure is than another, and the interval that holds that with `CONFIDENCE`."""
 
     value: float
     low: float
@@ -75,21 +76,25 @@ def ratio(a: Summary, b: Summary, *, resamples: int = RESAMPLES, seed: int = 0) 
     return Ratio(a.median / b.median, float(low), float(high))
 
 
-def overhead(run: Run) -> dict[str, Ratio]:
-    """Return, for each backend that was measured bare as well, phiplug's decode rate over the bare engine's.
+def paired(a: Summary, b: Summary) -> Ratio:
+    """Return the median over the rounds of a / b within a round, with the bootstrap's interval over the rounds.
 
-    The median over the rounds of the ratio within a round, as the two were measured one after the other, with the
-    bootstrap's interval over the rounds.
+    For two figures of one run: they were measured one soon after the other, so what slows the machine down for a while
+    slows both.
     """
+    return ratio(a.over(b), ONE)
+
+
+def overhead(run: Run) -> dict[str, Ratio]:
+    """Return, for each backend that was measured bare as well, phiplug's decode rate over the bare engine's."""
     bare = {row.contender.backend: row for row in run.rows if row.contender.mode == "engine"}
     found = {}
     for row in run.rows:
         beside = bare.get(row.contender.backend)
         if beside and row.contender.mode == "phiplug" and row.contender.slots == 1:
-            pairs = zip(row.samples, beside.samples, strict=False)
-            ratios = summary([other.decode_s / sample.decode_s for sample, other in pairs if sample.decode_s])
-            if ratios:
-                found[row.contender.backend] = ratio(ratios, ONE)
+            share = _of(Entry(run, row), Entry(run, beside), "decode_tps")
+            if share:
+                found[row.contender.backend] = share
     return found
 
 
@@ -174,7 +179,9 @@ def _line(entry: Entry, reference: Entry) -> Line:
 def _of(entry: Entry, reference: Entry, name: str) -> Ratio | None:
     mine = figure(name, entry.row, entry.run.workload)
     theirs = figure(name, reference.row, reference.run.workload)
-    return ratio(mine, theirs) if mine and theirs else None
+    if not (mine and theirs):
+        return None
+    return paired(mine, theirs) if entry.run is reference.run else ratio(mine, theirs)
 
 
 def _rank(line: Line, all_lines: Sequence[Line]) -> int | None:

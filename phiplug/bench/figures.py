@@ -30,11 +30,17 @@ class Summary:
         """The interquartile range, as a share of the median."""
         return (self.q3 - self.q1) / self.median if self.median else 0.0
 
+    def over(self, other: Summary) -> Summary:
+        """Return the ratio in each round that both have."""
+        return _summary([mine / theirs for mine, theirs in zip(self.values, other.values, strict=False)])
+
 
 def summary(values: Sequence[float]) -> Summary | None:
     """Summarize one value a round, or None without any."""
-    if not values:
-        return None
+    return _summary(values) if values else None
+
+
+def _summary(values: Sequence[float]) -> Summary:
     return Summary(tuple(values), statistics.median(values), quantile(values, 0.25), quantile(values, 0.75))
 
 

@@ -77,8 +77,11 @@ def _index(run: Run, runs: Sequence[Run]) -> int:
 
 
 def interval(ratio: Ratio | None) -> str:
-    """Spell a ratio with its interval."""
-    return f"{ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]" if ratio else "-"
+    """Spell a ratio with its interval; a row beside itself has none."""
+    if ratio is None:
+        return "-"
+    value = f"{ratio.value:.3f}"
+    return value if ratio.low == ratio.high == 1 else f"{value} [{ratio.low:.3f}, {ratio.high:.3f}]"
 
 
 def remarks(runs: Sequence[Run]) -> list[str]:

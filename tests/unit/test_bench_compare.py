@@ -46,6 +46,15 @@ def test_a_bare_engine_has_a_ratio_and_no_rank():
     assert bare.decode.value == pytest.approx(2.0)
 
 
+def test_rows_of_one_run_are_compared_within_each_round():
+    drifting, twice = (0.01, 0.02, 0.04), (0.005, 0.01, 0.02)  # a machine that slows down, and what is twice as fast
+    first, second = (line.decode for line in lines([run(row("a", drifting), row("b", twice))]))
+    assert (first.value, first.low, first.high) == (1, 1, 1)
+    assert (second.value, second.low, second.high) == pytest.approx((2, 2, 2))
+    apart = lines([run(row("a", drifting)), run(row("b", twice))])[1].decode
+    assert apart.low < 1 < 2 < apart.high  # rounds of two runs have nothing to do with one another
+
+
 def test_what_may_not_be_ranked_keeps_its_figures():
     other = run(row("a", (0.001,) * 3), model=replace(MODEL, sha256="0" * 64))
     first, second = lines([run(row("a")), other])
