@@ -143,8 +143,12 @@ class Retunable(Protocol):
     Logits may depend on that choice, so the core says when it may change.
     """
 
-    def retune(self) -> None:
-        """Called when no sequence is in flight and the next request has no seed: choose anew, or leave it."""
+    def retune(self, *, anew: bool = False) -> None:
+        """Called when no sequence is in flight and the next request has no seed: choose again, or leave it.
+
+        Args:
+            anew: forget what was measured before; a benchmark asks for that.
+        """
         ...
 
 

@@ -82,7 +82,7 @@ class ScriptedModel:
         self.settle()
         return 0
 
-    def retune(self):
+    def retune(self, *, anew=False):
         self.retunes += 1
 
     def close(self):

@@ -20,8 +20,9 @@ from phiplug.spi import LoadOptions, ModelFiles, ModelInfo
 from phiplug_llama_cpp import PACKAGE, install_command, probe
 from phiplug_llama_cpp.interrupt import CtrlC
 from phiplug_llama_cpp.library import Library, library
-from phiplug_llama_cpp.model import Context, LlamaCppModel, Tuning
-from phiplug_llama_cpp.threads import ThreadChoice, candidates, usable_cores
+from phiplug_llama_cpp.model import Context, LlamaCppModel
+from phiplug_llama_cpp.threads import candidates, usable_cores
+from phiplug_llama_cpp.tuning import Tuning
 
 DEFAULT_CONTEXT = 4096
 """Tokens of a slot, unless the model was trained for fewer. Zeroing the cells of SmolLM2 takes 0.03 s for 2048 tokens,
@@ -197,9 +198,8 @@ def _threads(header: Header, plan: Plan, options: LoadOptions) -> tuple[int, Tun
     if not plan.on_cpu:
         return plan.cores, None
     key = f"llama-cpp threads: {platform.node()}, {plan.cores} cores: {header.path.name}, {header.weight_bytes} bytes"
-    remembered = options.memo.recall(key) if options.memo else None
-    choice = ThreadChoice(candidates(plan.cores), remembered)
-    return choice.count, Tuning(choice, options.memo, key)
+    tuning = Tuning.recall(candidates(plan.cores), options.memo, key)
+    return tuning.choice.count, tuning
 
 
 def _open_context(engine: Library, weights: int, slots: int, length: int, threads: int) -> Context:

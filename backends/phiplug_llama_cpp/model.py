@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from phiplug.errors import BackendFailed, GenerationError, OutOfMemory
-from phiplug.spi import Memo, ModelInfo, Step
+from phiplug.spi import ModelInfo, Step
 from phiplug_llama_cpp.batch import Batch, rows_at
 from phiplug_llama_cpp.interrupt import CtrlC
 from phiplug_llama_cpp.library import Library
-from phiplug_llama_cpp.threads import ThreadChoice
+from phiplug_llama_cpp.tuning import Tuning
 
 if TYPE_CHECKING:
     from phiplug.spi import Logits
@@ -63,21 +63,6 @@ class Context:
     handle: int
     memory: int
     capacity: int
-
-
-@dataclass(frozen=True, slots=True)
-class Tuning:
-    """How the number of threads is chosen, and where that is remembered.
-
-    Attributes:
-        choice: what is known so far.
-        memo: where it is remembered, or None.
-        key: under which name: of the machine and the model.
-    """
-
-    choice: ThreadChoice
-    memo: Memo | None
-    key: str
 
 
 class LlamaCppModel:
@@ -128,12 +113,14 @@ class LlamaCppModel:
             self._lengths[target] = self._lengths[source]
         return self.rewind(target, length)
 
-    def retune(self) -> None:
+    def retune(self, *, anew: bool = False) -> None:
         """Choose the number of threads by what was measured; see `threads`."""
         if self._tuning is None:
             return
         self._settle()
-        self._learn(self._tuning)
+        self._tuning.learn()
+        if anew:
+            self._tuning.choice.forget()
         threads = self._tuning.choice.choose()
         if threads != self.info.threads:
             self._api.llama_set_n_threads(self._context.handle, threads, threads)
@@ -149,7 +136,7 @@ class LlamaCppModel:
         self._api.llama_free(self._context.handle)
         self._api.llama_model_free(self._context.weights)
         if self._tuning is not None:
-            self._learn(self._tuning)
+            self._tuning.learn()
 
     def rows_of(self, asked: LlamaCppPass) -> Logits:
         """Return the rows of a pass, which is computed if it is the one that waits."""
@@ -229,10 +216,6 @@ class LlamaCppModel:
             return
         api.llama_memory_seq_rm(memory, slot, -1, -1)
         self._lengths[slot] = 0
-
-    def _learn(self, tuning: Tuning) -> None:
-        if tuning.choice.settle() and tuning.memo is not None:
-            tuning.memo.remember(tuning.key, tuning.choice.to_json())
 
 
 def _failure(code: int, complaints: Sequence[str]) -> GenerationError:

@@ -7,7 +7,8 @@ the number is found by timing the passes that users ask for:
 
 * A request keeps its number; another may be tried or chosen only in `choose`, which the model calls in `retune`.
 * Each candidate is tried in turn for one request, all cores first, until it has `ENOUGH` passes. The fastest is then
-  kept, and remembered, until passes take twice as long as they did when it was measured. Then all is measured anew.
+  kept, and remembered for the day, until passes take twice as long as they did when it was measured. Then all is
+  measured anew.
 * The default, used with a seed and nothing remembered, is every physical core: llama.cpp's own default, the best on a
   quiet machine, and twice as fast as half of them for a prompt, which a first request waits for.
 """
@@ -74,6 +75,11 @@ class ThreadChoice:
             self._recent.clear()
         self.count = chosen
         return chosen
+
+    def forget(self) -> None:
+        """Know nothing of any candidate, so that each is tried again."""
+        self.seconds = {}
+        self._recent.clear()
 
     def to_json(self) -> dict[str, float]:
         """Return what to remember."""

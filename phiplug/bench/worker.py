@@ -113,6 +113,8 @@ class Worker:
     def _settled(self) -> Sample:
         """Run rounds until the model has stopped choosing its number of threads; one, where it does not choose."""
         model, slots = self._llm.engine.model, self._task.slots
+        if isinstance(model, Retunable):
+            model.retune(anew=True)  # what was measured on another occasion says little of this one
         sample = self.round("phiplug", slots, retunable=True)
         for _ in range(RETUNINGS if isinstance(model, Retunable) else 0):
             threads = model.info.threads

@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -324,9 +325,9 @@ def test_the_number_of_threads_is_measured_and_remembered(load, soon):
     greedy(model, ids(3), 2)
     assert model.info.threads == first
     model.close()
-    ((key, seconds),) = memory.facts.items()
+    ((key, fact),) = memory.facts.items()
     assert "SmolLM2" in key
-    assert list(seconds) == [str(first)]
+    assert list(fact["seconds"]) == [str(first)]
 
 
 @pytest.mark.skipif(len(candidates(usable_cores())) < 2, reason="one core leaves nothing to choose")
@@ -339,15 +340,33 @@ def test_retune_moves_to_what_was_not_tried_and_close_keeps_both(load, soon):
         model.rewind(0, 0)
         greedy(model, ids(3), 2)
     model.close()
-    assert len(next(iter(memory.facts.values()))) == 2
+    assert len(next(iter(memory.facts.values()))["seconds"]) == 2
 
 
 @pytest.mark.skipif(len(candidates(usable_cores())) < 2, reason="one core leaves nothing to choose")
 def test_what_was_remembered_is_used_from_the_first_pass(load):
     memory = Memory()
-    load(threads=None, memo=memory).close()
-    memory.recall = lambda _: {str(usable_cores()): 1.0, str(usable_cores() - 1): 0.1}
+    seconds = {str(usable_cores()): 1.0, str(usable_cores() - 1): 0.1}
+    memory.recall = lambda _: {"day": time.strftime("%Y-%m-%d"), "seconds": seconds}
     assert load(threads=None, memo=memory).info.threads == usable_cores() - 1
+
+
+@pytest.mark.parametrize("fact", [None, {"2": 1.0}, {"day": "2026-01-01", "seconds": {"1": 0.1}}, "damaged"])
+def test_what_was_remembered_yesterday_is_forgotten(load, fact):
+    memory = Memory()
+    memory.recall = lambda _: fact
+    assert load(threads=None, memo=memory).info.threads == usable_cores()
+
+
+@pytest.mark.skipif(len(candidates(usable_cores())) < 2, reason="one core leaves nothing to choose")
+def test_a_benchmark_has_all_candidates_tried_again(load, soon):
+    model = load(threads=None, memo=Memory())
+    for _ in range(3):
+        greedy(model, ids(3), 2)
+        model.retune()
+        model.rewind(0, 0)
+    model.retune(anew=True)
+    assert model.info.threads == candidates(usable_cores())[0]
 
 
 def test_a_fixed_number_of_threads_stays(load, soon):

@@ -209,8 +209,14 @@ def test_without_psutil_the_extra_is_named(monkeypatch):
 
 def test_a_model_that_measures_its_threads_is_given_time_to_settle():
     worker = Worker(TASK, "toy")
-    model, threads = worker._llm.engine.model, iter([4, 2, 4, 4, 9])
-    model.retune = lambda: setattr(model, "info", replace(model.info, threads=next(threads)))
+    model, threads, told = worker._llm.engine.model, iter([4, 4, 2, 4, 4, 9]), []
+
+    def retune(*, anew=False):
+        told.append(anew)
+        model.info = replace(model.info, threads=next(threads))
+
+    model.retune = retune
     loaded, _ = worker.warm_up(positions=0)
+    assert told == [True, False, False, False, False]
     assert loaded.threads == 4
     assert list(threads) == [9]  # nothing changes once the rounds begin

@@ -68,6 +68,14 @@ def test_passes_at_one_number_are_not_counted_for_the_next():
     assert not request(choice, 0.006, passes=1)
 
 
+def test_what_is_forgotten_is_tried_again():
+    choice = measured({2: 0.020, 1: 0.006})
+    choice.forget()
+    assert choice.choose() == 2
+    request(choice, 0.005)
+    assert choice.choose() == 1
+
+
 def test_fewer_threads_must_be_clearly_faster():
     assert measured({4: 0.0103, 3: 0.0100}).count == 4
     assert measured({4: 0.0110, 3: 0.0100}).count == 3
