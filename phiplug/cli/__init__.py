@@ -33,10 +33,29 @@ COMMANDS = {
 """Our own commands: the module of that name in this package, and what it does."""
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+MISTYPED: Any = typer.BadParameter.__base__  # what typer raises for any command line that it does not take
+
+
+class UsageError(PhiplugError):
+    """The command line has a mistake."""
 
 
 class _Commands(TyperGroup):
     """A group that imports a command's module only to run it; plugins' commands come after our own."""
+
+    def main(self, *args: Any, **settings: Any) -> Any:  # Any: typer's own
+        """Run the command line and exit; what was mistyped becomes one line, as any other error does."""
+        try:
+            code = super().main(*args, **settings | {"standalone_mode": False})
+        except MISTYPED as error:
+            message = error.format_message()
+            if not message or "\n" in message:  # no command at all: typer's message is the help
+                error.show()
+            else:
+                message = message[0].lower() + message[1:].rstrip(".")
+                complain(UsageError(message, hint=f"see {error.ctx.command_path} --help"))
+            code = error.exit_code
+        sys.exit(code)
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  # Any: click's context, which typer keeps private
         """Return the names, in the order of the table."""
@@ -138,7 +157,7 @@ def main() -> None:
             stream.reconfigure(errors="replace")
     warnings.simplefilter("always", PhiplugWarning)
     warnings.showwarning = _warn  # type: ignore[assignment]  # it takes fewer arguments by name than typeshed lists
-    app()
+    app(prog_name="phiplug")
 
 
 def _warn(message: Warning | str, category: type[Warning], *_: object) -> None:

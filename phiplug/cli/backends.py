@@ -21,16 +21,20 @@ app = command_app()
 @app.command()
 def backends(as_json: Annotated[bool, typer.Option("--json", help="One line with everything.")] = False) -> None:
     """List the backends, whether they work here, and how to install them."""
-    from phiplug.plugins import Plugins
+    from phiplug.plugins import BACKENDS, Plugins
     from phiplug.probing import report_backends
 
-    reports = report_backends(Plugins.installed())
+    plugins = Plugins.installed()
+    reports = report_backends(plugins)
     if as_json:
         typer.echo(json.dumps([asdict(report) for report in reports]))
         return
     from rich.console import Console
 
     Console(highlight=False).print(_table(reports))
+    off = [plugin.name for plugin in plugins if plugin.entry.group == BACKENDS and plugin.status == "disabled"]
+    if off:
+        typer.echo(f"disabled by PHIPLUG_DISABLE_PLUGINS: {', '.join(off)}")
 
 
 def _table(reports: list[BackendReport]) -> RenderableType:

@@ -142,15 +142,6 @@ class SamplingFlags:
             show_default="64, or the dialect's",
         ),
     ] = None
-    penalize_prompt: Annotated[
-        bool | None,
-        typer.Option(
-            "--penalize-prompt/--ignore-prompt",
-            rich_help_panel=SAMPLING,
-            help="Whether the prompt counts as repetition.",
-            show_default="ignored, or the dialect's",
-        ),
-    ] = None
     frequency_penalty: Annotated[
         float, typer.Option("--frequency-penalty", rich_help_panel=SAMPLING, help="Per occurrence.")
     ] = 0.0
@@ -174,6 +165,15 @@ class SamplingFlags:
             help="phiplug, candle, llama.cpp, mlx-lm or hf: whose rules.",
         ),
     ] = "phiplug"
+    penalize_prompt: Annotated[
+        bool | None,
+        typer.Option(
+            "--penalize-prompt/--ignore-prompt",
+            rich_help_panel=DIALECTS,
+            help="Whether the prompt counts as repetition.",
+            show_default="ignored, or the dialect's",
+        ),
+    ] = None
     typical_p: Annotated[
         float, typer.Option("--typical-p", rich_help_panel=DIALECTS, help="Mass of the most typical; 1 is off.")
     ] = 1.0

@@ -191,6 +191,13 @@ def test_a_disabled_plugin_is_left_out(phiplug, shelf, monkeypatch):
     assert phiplug("run", "hello", "-m", "shelf:small").code == 1
 
 
+def test_a_disabled_backend_is_named_below_the_others(phiplug, monkeypatch):
+    monkeypatch.setenv("PHIPLUG_DISABLE_PLUGINS", "toy")
+    listed = phiplug("backends")
+    assert listed.out.splitlines()[-1] == "disabled by PHIPLUG_DISABLE_PLUGINS: toy"
+    assert "to copy" not in listed.out
+
+
 def test_a_name_that_is_none_for_a_backend_is_refused(phiplug, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("Foo", "toy", "a b", "-x", "a_b"):

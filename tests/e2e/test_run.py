@@ -44,6 +44,25 @@ def test_json_is_one_line_with_everything(phiplug):
     assert report["sampling"]["logit_bias"] == {"65": 1.5}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nope"], "error: no such command 'nope' (see phiplug --help) [UsageError]\n"),
+        (["run"], "error: missing argument 'prompt' (see phiplug run --help) [UsageError]\n"),
+        (["models", "nope"], "error: no such command 'nope' (see phiplug models --help) [UsageError]\n"),
+    ],
+)
+def test_a_mistyped_command_line_is_one_line_as_any_error_is(phiplug, arguments, said):
+    ran = phiplug(*arguments)
+    assert (ran.code, ran.out, ran.err) == (2, "", said)
+
+
+def test_without_a_command_there_is_the_help(phiplug):
+    ran = phiplug()
+    assert ran.code == 2
+    assert "Commands:" in ran.out + ran.err
+
+
 def test_the_dry_sampler_takes_its_breakers_as_ids(phiplug):
     dry = (
         "--sampling-dialect",
