@@ -14,13 +14,14 @@ import numpy as np
 
 from phiplug.sampling.filters import probable, survivors
 from phiplug.sampling.noise import race
-from phiplug.sampling.row import Row
+from phiplug.sampling.row import SLACK, Row
 from phiplug.types import SamplingParams
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
-_SLACK = 1e-3  # what float32 arithmetic may be off by, relatively and generously, where it only narrows a search
 _SAMPLE = 1024  # ids from which the weight at the nucleus' edge is guessed
 _CAUTION = 0.7  # of the mass outside the nucleus, so that the guess seldom fails
 _DENSE = 0.11  # share of ids from which NumPy finds them without guessing at branches, two and a half times faster
@@ -69,9 +70,8 @@ def draw(row: Row, params: SamplingParams, seed: int, position: int) -> int:
         position: the index of the new token in the whole sequence.
     """
     if params.top_p < 1.0 and not 0 < params.top_k < len(row.x):
-        for field_of in (_sparse_field, _dense_field):
-            field = field_of(row, params.top_p)
-            token = field and _winner(field.only(probable(field.t, params.min_p)), seed, position)
+        for field in _fields(row, params.top_p):
+            token = _winner(field.only(probable(field.t, params.min_p)), seed, position)
             if token is not None:
                 return token
     ids, t = survivors(row, params)
@@ -91,15 +91,20 @@ def _winner(field: Field, seed: int, position: int) -> int | None:
         field = field.only(ahead)
 
 
-def _sparse_field(row: Row, p: float) -> Field | None:
-    """Return the few ids of a peaked row, or None for another; most of the row is not looked at.
+def _fields(row: Row, p: float) -> Iterator[Field]:
+    """Yield what may do for the row, the cheapest first; the last one knows the mass, so it always does."""
+    limit = math.log((1.0 - p) / len(row.x)) - SLACK
+    if row.is_sparse(limit):
+        yield _sparse_field(row, p, limit)
+    yield _dense_field(row, p)
+
+
+def _sparse_field(row: Row, p: float, limit: float) -> Field:
+    """Return the few ids of a peaked row; most of it is not looked at.
 
     Ids whose weight is below (1 - p) * mass / V weigh less than (1 - p) * mass together, so the rest holds the nucleus
     whole. The largest weight is 1, so the mass is at least that.
     """
-    limit = math.log((1.0 - p) / len(row.x)) - _SLACK
-    if not row.is_sparse(limit):
-        return None
     ids, t = row.above_sparsely(limit)
     weights = np.exp(t.astype(np.float64))
     mass = float(weights.sum())
@@ -111,7 +116,7 @@ def _dense_field(row: Row, p: float) -> Field:
     weights, t = row.weights(), row.t()
     mass = float(weights.sum())
     outside = (1.0 - p) * mass
-    for limit in (_guess(weights, outside), outside / len(t) * (1.0 - _SLACK)):
+    for limit in (_guess(weights, outside), outside / len(t) * (1.0 - SLACK)):
         heavy = t >= np.float32(math.log(limit))
         if np.count_nonzero(heavy) > len(heavy) // 2:  # gathering most would cost more than it saves
             break

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from phiplug.sampling.nucleus import largest, shortest_prefix
-from phiplug.sampling.row import Row
+from phiplug.sampling.row import SLACK, Row
 from phiplug.types import SamplingParams
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 Runners: TypeAlias = "tuple[NDArray[np.intp], NDArray[np.float32]]"
 """Ids, ascending, and their t, of which the largest is 0; an id whose t is -inf has been dropped."""
-
-_SLACK = 1e-3  # what float32 arithmetic may be off by, relatively and generously, where it only narrows a search
 
 
 def survivors(row: Row, params: SamplingParams) -> Runners:
@@ -33,7 +31,7 @@ def survivors(row: Row, params: SamplingParams) -> Runners:
     elif params.top_p < 1.0:
         runners = _top_p(row.every_id, row.t(), row.weights(), params.top_p)
     elif params.min_p > 0.0:
-        runners = row.above(math.log(params.min_p) - _SLACK)
+        runners = row.above(math.log(params.min_p) - SLACK)
     else:
         runners = row.every_id, row.t()
     inside = probable(runners[1], params.min_p)
@@ -47,8 +45,8 @@ def probable(t: NDArray[np.float32], m: float) -> NDArray[np.bool_] | None:
     """
     if m == 0.0:
         return None
-    inside: NDArray[np.bool_] = t >= np.float32(math.log(m) + _SLACK)
-    doubtful = np.flatnonzero(~inside & (t >= np.float32(math.log(m) - _SLACK)))
+    inside: NDArray[np.bool_] = t >= np.float32(math.log(m) + SLACK)
+    doubtful = np.flatnonzero(~inside & (t >= np.float32(math.log(m) - SLACK)))
     inside[doubtful] = np.exp(t[doubtful].astype(np.float64)) >= m
     return inside
 

@@ -14,6 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+SLACK = 1e-3  # what float32 arithmetic may be off by, relatively and generously, where it only narrows a search
 _LINES = 16  # logits per column: fewer give tighter bounds, more give fewer columns
 _SPARSE = 0.2  # share of high columns up to which gathering them is cheaper than a pass over the row
 
@@ -64,7 +65,7 @@ class Row:
 
     def mass_below(self, limit: float) -> float:
         """Return an upper bound of the sum of exp(t) over the ids with t < limit."""
-        return 1.001 * _LINES * float(np.exp(np.minimum(self._high, np.float32(limit))).sum())
+        return (1.0 + SLACK) * _LINES * float(np.exp(np.minimum(self._high, np.float32(limit))).sum())
 
     def largest_bound(self, k: int) -> float:
         """Return a t that at least k ids reach, or -inf where the columns do not tell."""

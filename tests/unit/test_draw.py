@@ -50,14 +50,13 @@ def test_the_winner_is_that_of_the_survivors(shape, width, seed, p, m):
 @pytest.mark.parametrize("p", [0.2, 0.95])
 def test_the_ids_that_race_hold_the_nucleus(shape, p):
     row = tempered(shape, 30_000, 1)
-    sparse, dense = drawing._sparse_field(row, p), drawing._dense_field(row, p)
+    fields = list(drawing._fields(row, p))
     inside, _ = survivors(row, SamplingParams(top_p=p))
-    for field in (sparse, dense):
-        if field is not None:
-            assert set(inside.tolist()) <= set(field.ids.tolist())
-            assert field.least <= p * np.exp(row.t().astype(np.float64)).sum() * (1 + 1e-6)
-            assert field.most >= p * np.exp(row.t().astype(np.float64)).sum() * (1 - 1e-6)
-    assert (sparse is not None) == (shape == "peaked")
+    needed = p * np.exp(row.t().astype(np.float64)).sum()
+    assert len(fields) == (2 if shape == "peaked" else 1)
+    for field in fields:
+        assert set(inside.tolist()) <= set(field.ids.tolist())
+        assert field.least * (1 - 1e-6) <= needed <= field.most * (1 + 1e-6)
 
 
 def test_a_winner_that_the_bounds_leave_in_doubt_is_not_named():
