@@ -56,10 +56,10 @@ class Engine:
         Raises:
             PromptTooLong: at once; the context does not hold the prompt and one token more.
             InvalidParameter: at once; the prompt has an id that the model does not have.
-            ModelBusy: this thread has not finished an earlier stream.
+            ModelBusy: an earlier stream is open that this thread, or one that has ended, was the last to read.
             GenerationError: the backend failed, or its logits leave no token to choose.
         """
-        return (chunk for _, chunk in self.stream_all([request]))
+        return _alone(self.stream_all([request]))
 
     def stream_all(self, requests: Sequence[Request]) -> Generator[tuple[int, Chunk]]:
         """Continue several prompts at once, each in a slot of its own, and yield (index of the request, chunk).
@@ -89,11 +89,13 @@ class Engine:
             for start in range(0, len(ids), size):
                 piece = tuple(ids[start : start + size])
                 asked = self._ask([Step(slot.index, piece, rows=len(piece))])
-                yield self._rows(asked, len(piece))
+                rows = self._rows(asked, len(piece))
+                with self._turn.paused():
+                    yield rows
 
     def close(self) -> None:
-        """Close the model when the streams of other threads are done; one of this thread ends in an error."""
-        with contextlib.nullcontext() if self._turn.is_mine() else self._turn:
+        """Close the model when the streams of other threads are done; one that nobody else reads ends in an error."""
+        with self._turn.step if self._turn.is_stuck() else self._turn:
             self._guarded(self.model.close)
             self._closed = True
 
@@ -106,7 +108,9 @@ class Engine:
                 steps = [Step(sequence.slot.index, (sequence.answer.token,)) for sequence in going]
                 asked = self._ask(steps) if steps else None
                 for sequence in live:  # asked before we talk: the device works while the caller handles the text
-                    yield sequence.request, sequence.answer.chunk()
+                    chunk = sequence.answer.chunk()
+                    with self._turn.paused():
+                        yield sequence.request, chunk
                 if asked:
                     for sequence, row in zip(going, self._rows(asked, len(going)), strict=True):
                         self._take(sequence.answer, row)
@@ -174,7 +178,7 @@ class Engine:
 
     def _retune(self, requests: Sequence[Request]) -> None:
         if all(request.retunable for request in requests) and isinstance(self.model, Retunable):
-            self.model.retune()
+            self._guarded(self.model.retune)
 
     def _guarded(self, call: Callable[[], T]) -> T:
         """Call the backend; what it raises that is not ours becomes ours and bears its name."""
@@ -232,22 +236,53 @@ class _Sequence(NamedTuple):
 
 
 class _Turn:
-    """A lock that names the one mistake which would otherwise wait for ever."""
+    """The turn of one stream, and the steps that it makes: a stream may be read by one thread after another.
+
+    Attributes:
+        step: held while a stream computes, and free while its reader has the word.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._owner: int | None = None
+        self.step = threading.RLock()  # a stream that is collected while its thread closes the model takes it again
+        self._whole = threading.Lock()
+        self._reader: threading.Thread | None = None
 
     def __enter__(self) -> None:
-        if self.is_mine():
-            raise ModelBusy("another stream of this model is open", hint="read it to its end or close() it first")
-        self._lock.acquire()
-        self._owner = threading.get_ident()
+        """Wait for the turn.
 
-    def is_mine(self) -> bool:
-        """Whether this thread has a stream open."""
-        return self._owner == threading.get_ident()
+        Raises:
+            ModelBusy: that would last for ever.
+        """
+        if self.is_stuck():
+            raise ModelBusy("another stream of this model is open", hint="read it to its end or close() it first")
+        self._whole.acquire()
+        self._resume()
 
     def __exit__(self, *_: object) -> None:
-        self._owner = None
-        self._lock.release()
+        self._reader = None
+        self.step.release()
+        self._whole.release()
+
+    @contextlib.contextmanager
+    def paused(self) -> Generator[None]:
+        """Let go of the step, but not of the turn, until the next one is asked for."""
+        self.step.release()
+        try:
+            yield
+        finally:
+            self._resume()
+
+    def is_stuck(self) -> bool:
+        """Whether the last to read the open stream is this thread, or one that has ended."""
+        reader = self._reader
+        return reader is not None and (reader is threading.current_thread() or not reader.is_alive())
+
+    def _resume(self) -> None:
+        self.step.acquire()
+        self._reader = threading.current_thread()
+
+
+def _alone(chunks: Generator[tuple[int, Chunk]]) -> Generator[Chunk]:
+    with contextlib.closing(chunks):
+        for _, chunk in chunks:
+            yield chunk

@@ -6,6 +6,7 @@ text. It knows nothing of how files and backends are found; `phiplug.load` puts 
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -226,10 +227,11 @@ class LLM:
 
     def _observed(self, request: Request, chunks: Generator[Chunk]) -> Generator[Chunk]:
         """Pass the chunks on, and tell the observer of a request that ran to its end."""
-        for chunk in chunks:
-            if self._finished and chunk.usage and chunk.timings:
-                self._finished(request, chunk.usage, chunk.timings)
-            yield chunk
+        with contextlib.closing(chunks):
+            for chunk in chunks:
+                if self._finished and chunk.usage and chunk.timings:
+                    self._finished(request, chunk.usage, chunk.timings)
+                yield chunk
 
     def _templated(self, messages: Sequence[Message]) -> str:
         if self._template is None:

@@ -143,12 +143,17 @@ class Retunable(Protocol):
     Logits may depend on that choice, so the core says when it may change.
     """
 
-    def retune(self, *, anew: bool = False) -> None:
-        """Called when no sequence is in flight and the next request has no seed: choose again, or leave it.
+    def retune(self) -> None:
+        """Called when no sequence is in flight and the next request has no seed: choose anew, or leave it."""
+        ...
 
-        Args:
-            anew: forget what was measured before; a benchmark asks for that.
-        """
+
+@runtime_checkable
+class Remeasurable(Retunable, Protocol):
+    """A `Retunable` that can be asked to start over, which a benchmark does before its rounds."""
+
+    def forget(self) -> None:
+        """Forget what was measured on another occasion, so that `retune` measures again; change nothing yet."""
         ...
 
 

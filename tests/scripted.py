@@ -82,7 +82,7 @@ class ScriptedModel:
         self.settle()
         return 0
 
-    def retune(self, *, anew=False):
+    def retune(self):
         self.retunes += 1
 
     def close(self):

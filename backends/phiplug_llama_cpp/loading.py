@@ -198,7 +198,7 @@ def _threads(header: Header, plan: Plan, options: LoadOptions) -> tuple[int, Tun
     if not plan.on_cpu:
         return plan.cores, None
     key = f"llama-cpp threads: {platform.node()}, {plan.cores} cores: {header.path.name}, {header.weight_bytes} bytes"
-    tuning = Tuning.recall(candidates(plan.cores), options.memo, key)
+    tuning = Tuning(candidates(plan.cores), options.memo, key)
     return tuning.choice.count, tuning
 
 

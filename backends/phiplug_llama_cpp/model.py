@@ -66,7 +66,7 @@ class Context:
 
 
 class LlamaCppModel:
-    """A `phiplug.spi.Model` and `Retunable` of one llama.cpp context.
+    """A `phiplug.spi.Model` and `Remeasurable` of one llama.cpp context.
 
     Attributes:
         info: see `phiplug.spi.ModelInfo`; replaced when the number of threads changes.
@@ -113,18 +113,21 @@ class LlamaCppModel:
             self._lengths[target] = self._lengths[source]
         return self.rewind(target, length)
 
-    def retune(self, *, anew: bool = False) -> None:
+    def retune(self) -> None:
         """Choose the number of threads by what was measured; see `threads`."""
         if self._tuning is None:
             return
         self._settle()
         self._tuning.learn()
-        if anew:
-            self._tuning.choice.forget()
         threads = self._tuning.choice.choose()
         if threads != self.info.threads:
             self._api.llama_set_n_threads(self._context.handle, threads, threads)
             self.info = replace(self.info, threads=threads)
+
+    def forget(self) -> None:
+        """Have every number of threads tried again by the next calls of `retune`."""
+        if self._tuning is not None:
+            self._tuning.choice.forget()
 
     def close(self) -> None:
         """Free the context and the weights, and remember what was measured; a pass that nobody read is dropped."""

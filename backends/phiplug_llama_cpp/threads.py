@@ -77,7 +77,7 @@ class ThreadChoice:
         return chosen
 
     def forget(self) -> None:
-        """Know nothing of any candidate, so that each is tried again."""
+        """Know nothing of any candidate, so that each is tried again; until then the number stays."""
         self.seconds = {}
         self._recent.clear()
 
@@ -138,7 +138,7 @@ def _from_json(value: Any, candidates: tuple[int, ...]) -> dict[int, float]:  # 
         return {}
     known = {count: value.get(str(count)) for count in candidates}
     return {
-        count: float(seconds)
+        count: seconds
         for count, seconds in known.items()
-        if isinstance(seconds, int | float) and math.isfinite(seconds) and seconds > 0
+        if isinstance(seconds, float) and math.isfinite(seconds) and seconds > 0
     }

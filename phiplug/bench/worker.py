@@ -22,7 +22,7 @@ from phiplug.bench.workload import hash_of, prompt_ids
 from phiplug.errors import PhiplugError
 from phiplug.load import load
 from phiplug.parity import agreement, default_prompts, picks
-from phiplug.spi import Metered, Retunable, Step
+from phiplug.spi import Metered, Remeasurable, Retunable, Step
 from phiplug.types import Request, SamplingParams
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 POSITIONS = 128  # are compared at the most, and fit in every context; MLX on a CPU does ten in a second
 RETUNINGS = 6  # more than any machine has candidates
 GREEDY = SamplingParams(temperature=0.0, repeat_penalty=1.0, seed=0)  # so that every round does the same work
+SHORT = 32  # tokens of a prompt, and of an answer, that tell how fast a number of threads is
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +80,10 @@ class Worker:
         """Do what the rounds will do once; return what the backend says of itself, and the seconds of one round."""
         texts = default_prompts()
         chosen = picks(self._llm, texts, positions=positions) if positions else ()
-        sample = self._settled()
+        self._settle_threads()
         if self._task.slots > 1:
-            sample = self.round("phiplug", 1)
+            self.round("phiplug", self._task.slots)
+        sample = self.round("phiplug", 1)
         info = self._llm.info
         loaded = Loaded(
             device=info.device,
@@ -95,13 +97,13 @@ class Worker:
         )
         return loaded, sample.wall_s
 
-    def round(self, mode: str, slots: int, *, retunable: bool = False) -> Sample:
+    def round(self, mode: str, slots: int) -> Sample:
         """Run the workload once, through phiplug or on the bare engine."""
         before = self._meter()
         if mode == "engine":
             sample = bare(self._llm.engine.model, self._ids, self._task.gen_tokens)
         else:
-            sample = through(self._llm, self._request(retunable=retunable), slots)
+            sample = through(self._llm, request(self._ids, self._task.gen_tokens), slots)
         joules = meters.spent(before, self._meter())
         return Sample(**asdict(sample) | {"energy_j": joules})
 
@@ -110,37 +112,33 @@ class Worker:
         model = self._llm.engine.model
         return model.peak_memory() if isinstance(model, Metered) else None
 
-    def _settled(self) -> Sample:
-        """Run rounds until the model has stopped choosing its number of threads; one, where it does not choose."""
-        model, slots = self._llm.engine.model, self._task.slots
-        if isinstance(model, Retunable):
-            model.retune(anew=True)  # what was measured on another occasion says little of this one
-        sample = self.round("phiplug", slots, retunable=True)
-        for _ in range(RETUNINGS if isinstance(model, Retunable) else 0):
-            threads = model.info.threads
-            sample = self.round("phiplug", slots, retunable=True)
+    def _settle_threads(self) -> None:
+        """Let a model that chooses its number of threads measure each of them, by short requests of one sequence."""
+        model = self._llm.engine.model
+        if not isinstance(model, Retunable):
+            return
+        if isinstance(model, Remeasurable):
+            model.forget()
+        threads = None
+        for _ in range(RETUNINGS):
+            through(self._llm, request(self._ids[:SHORT], SHORT, retunable=True), 1)
             if model.info.threads == threads:
                 break
-        return sample
-
-    def _request(self, *, retunable: bool) -> Request:
-        return Request(
-            self._ids,
-            GREEDY,
-            max_tokens=self._task.gen_tokens,
-            ignore_stop_ids=True,
-            reuse="none",
-            retunable=retunable,
-        )
+            threads = model.info.threads
 
 
-def through(llm: LLM, request: Request, slots: int) -> Sample:
+def request(ids: tuple[int, ...], count: int, *, retunable: bool = False) -> Request:
+    """Ask for so many tokens, no fewer, and with nothing reused."""
+    return Request(ids, GREEDY, max_tokens=count, ignore_stop_ids=True, reuse="none", retunable=retunable)
+
+
+def through(llm: LLM, asked: Request, slots: int) -> Sample:
     """Run one request in each of so many slots, through the whole of phiplug: engine, sampler, text."""
     arrivals: list[list[float]] = [[] for _ in range(slots)]
     tokens: list[list[int]] = [[] for _ in range(slots)]
     ends = []
     started = time.perf_counter()
-    for index, chunk in llm.engine.stream_all([request] * slots):
+    for index, chunk in llm.engine.stream_all([asked] * slots):
         if chunk.tokens:
             arrivals[index].append(time.perf_counter() - started)
             tokens[index].extend(chunk.tokens)

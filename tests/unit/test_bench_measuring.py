@@ -208,15 +208,15 @@ def test_without_psutil_the_extra_is_named(monkeypatch):
 
 
 def test_a_model_that_measures_its_threads_is_given_time_to_settle():
-    worker = Worker(TASK, "toy")
-    model, threads, told = worker._llm.engine.model, iter([4, 4, 2, 4, 4, 9]), []
+    worker = Worker(replace(TASK, slots=2), "toy")
+    model, threads, told = worker._llm.engine.model, iter([4, 2, 4, 4, 9]), []
 
-    def retune(*, anew=False):
-        told.append(anew)
+    def retune():
+        told.append("retune")
         model.info = replace(model.info, threads=next(threads))
 
-    model.retune = retune
+    model.retune, model.forget = retune, lambda: told.append("forget")
     loaded, _ = worker.warm_up(positions=0)
-    assert told == [True, False, False, False, False]
+    assert told == ["forget", *["retune"] * 4]
     assert loaded.threads == 4
     assert list(threads) == [9]  # nothing changes once the rounds begin

@@ -17,6 +17,7 @@ from phiplug.errors import (
     NonFiniteLogits,
     OutOfMemory,
     PromptTooLong,
+    RequestError,
 )
 from phiplug.types import Completion, Request, SamplingParams
 
@@ -310,6 +311,67 @@ def test_closing_waits_for_the_stream_of_another_thread():
     stream.close()
     closing.join(timeout=10)
     assert model.closed == 1
+
+
+def test_closing_waits_for_a_stream_that_another_thread_goes_on_to_read():
+    model = ScriptedModel(script(3, 4, 5, 6, 7, 0))
+    engine = Engine(model, Letters())
+    stream = engine.stream(request())
+    next(stream)
+    computing, go_on = threading.Event(), threading.Event()
+    honest = model.forward
+
+    def slow(steps):
+        computing.set()
+        assert go_on.wait(10)
+        assert model.closed == 0
+        return honest(steps)
+
+    model.forward = slow
+    read = []
+    reader = threading.Thread(target=lambda: read.extend(chunk.tokens for chunk in stream))
+    reader.start()
+    assert computing.wait(10)
+    closing = threading.Thread(target=engine.close)
+    closing.start()
+    closing.join(timeout=0.1)
+    assert model.closed == 0
+    go_on.set()
+    reader.join(timeout=10)
+    closing.join(timeout=10)
+    assert (read, model.closed) == ([(5,), (6,), (7,), ()], 1)
+
+
+def test_a_stream_that_an_ended_thread_left_open_is_named_and_does_not_keep_the_model_from_closing():
+    model = ScriptedModel()
+    engine = Engine(model, Letters())
+    stream = engine.stream(request())
+    thread = threading.Thread(target=lambda: next(stream))
+    thread.start()
+    thread.join()
+    with pytest.raises(ModelBusy, match="another stream of this model is open"):
+        next(engine.stream(request()))
+    engine.close()
+    assert model.closed == 1
+    with pytest.raises(RequestError, match="the model was closed"):
+        next(stream)
+
+
+def test_a_stream_is_cancelled_though_something_else_holds_its_inside():
+    engine = Engine(ScriptedModel(), Letters())
+    stream = engine.stream(request())
+    next(stream)
+    inside = stream.gi_frame.f_locals["chunks"]
+    stream.close()
+    assert inside.gi_frame is None
+    assert next(engine.stream(request())).tokens == (1,)
+
+
+def test_a_backend_that_cannot_retune_is_named():
+    model = ScriptedModel()
+    model.retune = lambda: 1 / 0
+    with pytest.raises(BackendFailed, match="ZeroDivisionError"):
+        next(Engine(model, Letters()).stream(request(retunable=True)))
 
 
 def test_a_slot_that_kept_less_than_whole_chunks_is_cut_to_them():
