@@ -68,8 +68,9 @@ class Rules:
         return self.greedy_below is not None and temperature < self.greedy_below
 
 
-OFF: Mapping[str, float] = MappingProxyType(
+OFF: Mapping[str, object] = MappingProxyType(
     {
+        "logit_bias": MappingProxyType({}),
         "min_p": 0.0,
         "frequency_penalty": 0.0,
         "presence_penalty": 0.0,
@@ -81,13 +82,13 @@ OFF: Mapping[str, float] = MappingProxyType(
         "dry_base": 1.75,
         "dry_allowed_length": 2,
         "dry_last_n": -1,
+        "dry_breakers": (),
     }
 )
-"""The parameters that not every dialect has, with the value that they have when nobody sets them; `logit_bias` is one
-more."""
+"""The parameters that not every dialect has, with the value that they have when nobody sets them."""
 
 _XTC = ("xtc_probability", "xtc_threshold")
-_DRY = ("dry_multiplier", "dry_base", "dry_allowed_length", "dry_last_n")
+_DRY = ("dry_multiplier", "dry_base", "dry_allowed_length", "dry_last_n", "dry_breakers")
 
 RULES: Mapping[Dialect, Rules] = MappingProxyType(
     {
@@ -100,7 +101,7 @@ RULES: Mapping[Dialect, Rules] = MappingProxyType(
         ),
         "candle": Rules(
             stages=("temperature", "top_k", "top_p"),
-            lacks=frozenset((*OFF, "logit_bias")),
+            lacks=frozenset(OFF),
             greedy_below=1e-7,
             zero_top_p_is_off=True,
             renormalizes=False,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from phiplug.errors import InvalidParameter
 from phiplug.llm import PromptOptions
 from phiplug.sampling import Sampler
 from phiplug.types import Request, SamplingParams
@@ -92,7 +93,7 @@ def compare(a: LLM, b: LLM, texts: Sequence[str], *, positions: int = 512, advan
 
     `advance` is told how many positions were computed, of `work(positions)` in all.
     """
-    prompts = list(_prompts(a, texts, positions))
+    prompts = list(_prompts(a, b, texts, positions))
     tally = _Tally()
     for ids in prompts:
         for start, (rows_a, rows_b) in enumerate(_side_by_side(a, b, ids)):
@@ -120,7 +121,7 @@ def agreement(
     `advance` is told how many positions were computed, of twice `positions`.
     """
     tally = _Tally()
-    for ids in _prompts(a, texts, positions):
+    for ids in _prompts(a, b, texts, positions):
         for rows_a, rows_b in _side_by_side(a, b, ids):
             tally.add(rows_a, rows_b)
             advance(2 * len(rows_a))
@@ -131,7 +132,7 @@ def picks(llm: LLM, texts: Sequence[str], *, positions: int = 512) -> list[int]:
     """Return the likeliest token after each of `positions` ids of `texts`, as `agreement` compares them."""
     return [
         int(token)
-        for ids in _prompts(llm, texts, positions)
+        for ids in _prompts(llm, llm, texts, positions)
         for rows in llm.engine.score(ids, chunk=CHUNK)
         for token in rows.argmax(axis=1)
     ]
@@ -178,12 +179,15 @@ class _Tally:
         )
 
 
-def _prompts(llm: LLM, texts: Sequence[str], positions: int) -> Iterator[list[int]]:
-    """Yield the ids of the texts until there are enough, the last one cut short."""
+def _prompts(a: LLM, b: LLM, texts: Sequence[str], positions: int) -> Iterator[list[int]]:
+    """Yield the ids of the texts, as long as both contexts allow, until there are enough; the last is cut short."""
+    if positions < 1 or not texts:
+        raise InvalidParameter("positions" if texts else "texts", "leave nothing to compare")
+    longest = min(a.info.context_length, b.info.context_length)
     for text in texts:
         if positions <= 0:
             return
-        ids = llm.encode(text, RAW)[: min(positions, llm.info.context_length)]
+        ids = a.encode(text, RAW)[: min(positions, longest)]
         positions -= len(ids)
         yield ids
 

@@ -21,6 +21,7 @@ Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length"]
 Reuse = Literal["all", "chunks", "none"]
 
+MAX_ID = 2**31 - 1  # engines hold ids in an int32
 MAX_FLOAT32 = 3.4028234663852886e38  # (2 - 2**-23) * 2**127; logits are float32
 MAX_SEED = 2**64  # seeds are uint64; semantics: docs/sampling.md, step 9
 
@@ -106,7 +107,7 @@ class SamplingParams:
         require_number("frequency_penalty", self.frequency_penalty)
         require_number("presence_penalty", self.presence_penalty)
         for token, bias in self.logit_bias.items():
-            require_integer("logit_bias", token, low=0)
+            require_integer("logit_bias", token, low=0, high=MAX_ID)
             require_number("logit_bias", bias, high=MAX_FLOAT32)  # far below, it forbids the token
         if self.seed is not None:
             require_integer("seed", self.seed, low=0, high=MAX_SEED - 1)
@@ -127,18 +128,15 @@ class SamplingParams:
             if not breaker:
                 raise InvalidParameter("dry_breakers", "an empty sequence would break everywhere")
             for token in breaker:
-                require_integer("dry_breakers", token, low=0)
+                require_integer("dry_breakers", token, low=0, high=MAX_ID)
 
     def _require_dialect(self) -> None:
         """Refuse what the dialect does not have, rather than ignore it."""
         if self.dialect not in RULES:
             raise InvalidParameter("dialect", f"{self.dialect!r} is none of {', '.join(RULES)}")
         rules = RULES[self.dialect]
-        asked = [name for name, off in OFF.items() if getattr(self, name) != off] + ["logit_bias"] * bool(
-            self.logit_bias
-        )
-        for name in asked:
-            if name in rules.lacks:
+        for name, off in OFF.items():
+            if name in rules.lacks and getattr(self, name) != off:
                 hint = f"these have it: {', '.join(those_with(name))}"
                 raise UnsupportedParameter(name, f"the {self.dialect} dialect does not have it", hint=hint)
         least, most = rules.windows

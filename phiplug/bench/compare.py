@@ -1,8 +1,8 @@
 """Runs -> who is how much faster, how sure that is, and whether anything became slower.
 
 A ratio within a run is the median of those of its rounds, and of two runs that of their medians; its interval is the
-bootstrap's. A regression is judged between two runs of one
-hardware id, one model and one workload, and nowhere else.
+bootstrap's. A regression is judged between two runs of one hardware id, one model, one workload and as many threads,
+and nowhere else.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def regressions(old: Run, new: Run, *, over: float) -> list[str]:
             said.append(f"{row.contender.name}: {row.error}")
         for name in ("prefill_tps", "decode_tps"):
             said += _slower(name, before[row.contender], row, old, over)
-    missing = before.keys() - {row.contender for row in new.rows}
+    missing = before.keys() - {row.contender for row in new.rows if row.samples or row.error}
     return said + [f"{contender.name}: is missing" for contender in before if contender in missing]
 
 
@@ -145,6 +145,11 @@ def _require_comparable(old: Run, new: Run) -> None:
             f"{new.workload.prompt_tokens}+{new.workload.gen_tokens}",
         ),
     }
+    before = {row.contender: row for row in old.rows}
+    for row in new.rows:
+        was = before.get(row.contender)
+        if was and was.loaded and row.loaded:
+            checks[f"threads of {row.contender.name}"] = (str(was.loaded.threads), str(row.loaded.threads))
     for what, (mine, theirs) in checks.items():
         if mine != theirs:
             raise InvalidParameter(

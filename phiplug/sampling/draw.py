@@ -69,13 +69,12 @@ def draw(row: Row, params: SamplingParams, seed: int, position: int) -> int:
         seed: in [0, 2**64).
         position: the index of the new token in the whole sequence.
     """
-    if params.top_p < 1.0 and not 0 < params.top_k < len(row.x):
-        for field in _fields(row, params.top_p):
-            token = _winner(field.only(probable(field.t, params.min_p)), seed, position)
-            if token is not None:
-                return token
-    ids, t = survivors(row, params)
-    return int(ids[race(seed, position, ids, t)])
+    if params.top_p == 1.0 or 0 < params.top_k < len(row.x):
+        ids, t = survivors(row, params)
+        return int(ids[race(seed, position, ids, t)])
+    fields = (field.only(probable(field.t, params.min_p)) for field in _fields(row, params.top_p))
+    winners = (_winner(field, seed, position) for field in fields)
+    return next(token for token in winners if token is not None)
 
 
 def _winner(field: Field, seed: int, position: int) -> int | None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Runners: TypeAlias = "tuple[NDArray[np.intp], NDArray[np.float32]]"
-"""Ids, ascending, and their t, of which the largest is 0; an id whose t is -inf has been dropped."""
+"""Ids, ascending, and their t, of which the largest is 0; one whose t is -inf cannot win."""
 
 
 def survivors(row: Row, params: SamplingParams) -> Runners:

@@ -81,7 +81,7 @@ class Window:
 def repeat(row: NDArray[np.float32], ids: NDArray[np.intp], penalty: np.float32) -> None:
     """Divide the positive logits of `ids` by `penalty` and multiply the others by it, each once, in place."""
     x = row[ids]
-    nearer = np.minimum if penalty >= 1 else np.maximum  # of x / r and x * r, for x of either sign
+    nearer = np.fmin if penalty >= 1 else np.fmax  # of x / r and x * r, for x of either sign; neither heeds a 0 / 0
     row[ids] = nearer(x / penalty, x * penalty)
 
 

@@ -7,6 +7,7 @@ any row of float32 will do.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,12 +21,10 @@ from phiplug.sampling.penalties import Window, repeat, subtract
 from phiplug.sampling.repetition import Repetitions
 from phiplug.sampling.row import Row
 from phiplug.sampling.stages import Setting, staged_survivors
-from phiplug.types import SamplingParams
+from phiplug.types import MAX_FLOAT32, SamplingParams
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-_MAX_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 class Sampler:
@@ -51,7 +50,7 @@ class Sampler:
         self._settle_bias()
         self._settle_history(prompt, sampled)
         self._greedy = self._rules.is_greedy(params.temperature) and not self._rules.greedy_filters
-        self._temperature = np.float32(min(params.temperature, _MAX_FLOAT32))
+        self._temperature = np.float32(min(params.temperature, MAX_FLOAT32))
 
     def __call__(self, logits: NDArray[np.float32]) -> int:
         """Draw the next token from its logits and remember it.
@@ -113,6 +112,8 @@ class Sampler:
         else:
             self._counted = Window(WHOLE_HISTORY if counting else 0, sampled)
         self._repetitions = Repetitions(params, history) if params.dry_multiplier else None
+        kept = (self._repeated.ids.tolist(), self._counted.ids.tolist(), history if self._repetitions else ())
+        self._highest = {"logit_bias": max(params.logit_bias, default=-1), "prompt": max(chain(*kept), default=-1)}
 
     def _draw(self, logits: NDArray[np.float32]) -> int:
         row = self._row_for(logits)
@@ -140,9 +141,9 @@ class Sampler:
     def _row_for(self, logits: NDArray[np.float32]) -> Row:
         width = len(logits)
         if self._row is None or len(self._row.x) != width:
-            for name, ids in (("logit_bias", self._bias_ids), ("prompt", self._repeated.ids)):
-                if len(ids) and ids.max() >= width:
-                    raise InvalidParameter(name, f"token {ids.max()} is not in a vocabulary of {width}")
+            for name, token in self._highest.items():
+                if token >= width:
+                    raise InvalidParameter(name, f"token {token} is not in a vocabulary of {width}")
             self._row = Row(width)
         return self._row
 

@@ -22,6 +22,8 @@ from phiplug.types import SamplingParams
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_COLDEST = np.finfo(np.float32).smallest_subnormal
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -95,7 +97,8 @@ def staged_survivors(x: NDArray[np.float32], setting: Setting) -> Runners:
 def _temperature(candidates: Candidates, setting: Setting) -> Candidates:
     if setting.greedy:
         return candidates.only(np.array([candidates.x.argmax()]))
-    return replace(candidates, x=candidates.t / np.float32(setting.params.temperature))
+    temperature = max(np.float32(setting.params.temperature), _COLDEST)  # float32 would make a 0 of less
+    return replace(candidates, x=candidates.t / temperature)
 
 
 def _top_k(candidates: Candidates, setting: Setting) -> Candidates:

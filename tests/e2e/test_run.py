@@ -155,6 +155,18 @@ BAD = {
         "'1,' is not ID[,ID...]",
         "InvalidParameter",
     ),
+    "a bias for a huge id": (
+        ["run", "x", *TOY, "--logit-bias", f"{2**63}=1"],
+        2,
+        "logit_bias: ",
+        "InvalidParameter",
+    ),
+    "breakers without a dialect that has them": (
+        ["run", "x", *TOY, "--dry-breaker", "3"],
+        2,
+        "dry_breakers: the phiplug dialect",
+        "UnsupportedParameter",
+    ),
     "a bias for no id": (["run", "x", *TOY, "--logit-bias", "9999=1"], 2, "logit_bias: ", "InvalidParameter"),
     "an unknown model": (["run", "x", "-m", "smolm2"], 1, "did you mean smollm2?", "ModelNotFound"),
     "an unknown backend": (["run", "x", "-b", "tpu"], 2, "'tpu' is not installed (installed: ", "BackendNotFound"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from measured import HARDWARE, MODEL, WORK, row, run
+from measured import HARDWARE, LOADED, MODEL, WORK, row, run
 
 from phiplug.bench.compare import lines, overhead, ratio, regressions
 from phiplug.bench.figures import summary
@@ -104,6 +104,14 @@ def test_a_contender_that_fails_or_is_gone_is_a_regression():
     failed = replace(both, rows=(both.rows[0], replace(both.rows[1], samples=(), error="b: crashed")))
     assert regressions(both, failed, over=0.05) == ["b: b: crashed"]
     assert regressions(both, run(row("a")), over=0.05) == ["b: is missing"]
+    interrupted = replace(both, rows=(both.rows[0], replace(both.rows[1], samples=())), complete=False)
+    assert regressions(both, interrupted, over=0.05) == ["b: is missing"]
+
+
+def test_a_regression_is_judged_on_as_many_threads_alone():
+    fewer = run(row("a", loaded=replace(LOADED, threads=LOADED.threads + 1)))
+    with pytest.raises(InvalidParameter, match="the runs have different threads of a"):
+        regressions(run(row("a")), fewer, over=0.05)
 
 
 @pytest.mark.parametrize(

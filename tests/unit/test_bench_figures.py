@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from measured import HARDWARE, LOADED, MODEL, WORK, row, run, sample
+from measured import LOADED, MODEL, WORK, row, run, sample
 
 from phiplug.bench.figures import bandwidth_limit, figure, gaps, quantile, summary
 
@@ -62,4 +62,3 @@ def test_the_limit_is_copied_bytes_over_the_bytes_of_a_token():
 def test_the_hosts_memory_says_nothing_of_another_device():
     assert bandwidth_limit(run(row()), row(loaded=replace(LOADED, device="cuda:0"))) is None
     assert bandwidth_limit(run(row(), model=replace(MODEL, bytes_per_token=None)), row()) is None
-    assert HARDWARE.copy_bytes_per_s

@@ -13,6 +13,7 @@ ON = dict.fromkeys(OFF, 0.5) | {
     "dry_allowed_length": 3,
     "dry_last_n": 64,
     "logit_bias": {1: 1.0},
+    "dry_breakers": ((198,),),
 }
 
 

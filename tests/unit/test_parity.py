@@ -10,8 +10,9 @@ import pytest
 from scripted import Letters, ScriptedModel
 
 from phiplug.engine import Engine
+from phiplug.errors import InvalidParameter
 from phiplug.llm import LLM
-from phiplug.parity import CONTINUATION, compare, default_prompts, split_prompts, work
+from phiplug.parity import CONTINUATION, agreement, compare, default_prompts, split_prompts, work
 from phiplug.spi import ModelFiles
 from phiplug.template import ChatTemplate
 
@@ -79,6 +80,18 @@ def test_a_model_that_depends_on_how_its_prompt_is_cut_shows_as_noise():
     found = compare(llm("a"), uneven, TEXTS, positions=12)
     assert found.noise[0].max_difference == 0.0
     assert found.noise[1].max_difference > 1.0
+
+
+@pytest.mark.parametrize(("texts", "positions"), [([], 8), (["hello"], 0)])
+def test_nothing_to_compare_is_refused(texts, positions):
+    for measure in (agreement, compare):
+        with pytest.raises(InvalidParameter, match="leave nothing to compare"):
+            measure(llm("a"), llm("b"), texts, positions=positions)
+
+
+def test_texts_are_cut_to_the_smaller_context():
+    a, b = llm("a"), llm("b", context_length=6)
+    assert agreement(a, b, ["abcdefghij"], positions=10).positions == 6
 
 
 def test_the_work_is_known_beforehand():

@@ -156,6 +156,17 @@ def test_a_penalty_too_small_for_float32_is_found_out():
         Sampler(replace(PLAIN, repeat_penalty=1e-60), [], [0])(np.ones(2, np.float32))
 
 
+def test_a_logit_of_0_stays_0_whatever_the_penalty():
+    params = replace(PLAIN, repeat_penalty=1e-60)
+    assert Sampler(params, [], [0]).distribution(np.zeros(2, np.float32)) == {0: 0.5, 1: 0.5}
+
+
+@pytest.mark.parametrize("dialect", ["llama.cpp", "mlx-lm", "hf"])
+def test_a_temperature_that_float32_makes_0_draws_the_largest(dialect):
+    params = replace(PLAIN, temperature=1e-50, dialect=dialect, penalize_prompt=None)
+    assert Sampler(params, []).distribution(np.array([1, 3, 2], np.float32)) == {1: 1.0}
+
+
 def test_minus_infinity_as_a_bias_forbids_a_token():
     assert Sampler(replace(PLAIN, logit_bias={1: -1e300}), []).distribution(np.zeros(2, np.float32)) == {0: 1.0}
 
@@ -163,7 +174,9 @@ def test_minus_infinity_as_a_bias_forbids_a_token():
 @pytest.mark.parametrize(
     ("params", "prompt", "name"),
     [(replace(PLAIN, logit_bias={2: 1.0}), [], "logit_bias"),
-     (replace(PLAIN, repeat_penalty=2.0, penalize_prompt=True), [9], "prompt")],
+     (replace(PLAIN, repeat_penalty=2.0, penalize_prompt=True), [9], "prompt"),
+     (replace(PLAIN, presence_penalty=1.0, dialect="llama.cpp"), [9], "prompt"),
+     (replace(PLAIN, dry_multiplier=1.0, dialect="llama.cpp"), [1, 9, 1], "prompt")],
 )  # fmt: skip
 def test_an_id_beyond_the_vocabulary_is_refused(params, prompt, name):
     with pytest.raises(InvalidParameter, match=f"^{name}: token . is not in a vocabulary of 2"):
