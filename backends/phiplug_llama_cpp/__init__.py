@@ -51,7 +51,9 @@ def load(files: ModelFiles, options: LoadOptions) -> Model:
 def install_command() -> str:
     """Return the command that installs the engine, built for the GPU where this machine shows one."""
     extra = "'phiplug[llama-cpp]'"
-    built = f"pip install --force-reinstall --no-binary llama-cpp-python {extra}"  # a wheel that is there is no help
+    built = (
+        f"pip install --force-reinstall --no-cache-dir --no-binary llama-cpp-python {extra}"  # no wheel of the CPU's
+    )
     if shutil.which("nvidia-smi"):
         return f"CMAKE_ARGS=-DGGML_CUDA=on {built}"
     return f"CMAKE_ARGS=-DGGML_METAL=on {built}" if sys.platform == "darwin" else f"pip install {extra}"

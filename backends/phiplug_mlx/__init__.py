@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from phiplug.spi import Backend, LoadOptions, Model, ModelFiles, Probe, hookimpl
 
 INSTALL = "pip install 'phiplug[mlx]'"
-INSTALL_CUDA = "pip install 'phiplug[mlx]' 'mlx[cuda13]'"
+INSTALL_CUDA = "pip uninstall -y mlx-cpu && pip install --force-reinstall 'phiplug[mlx-cuda]'"
 
 
 def probe() -> Probe:
