@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from phiplug.aliases import ALIASES
+from phiplug.aliases import ALIASES, Alias
 from phiplug.choice import accepting
 from phiplug.errors import PhiplugError
 from phiplug.facts import ModelFacts, facts_of
@@ -103,7 +103,7 @@ def card_of(files: ModelFiles, plugins: Plugins, *, template: str | None = None)
         reference=files.reference,
         path=str(files.path),
         format=files.format,
-        facts=replace(facts, licence=licence_of(files, facts)),
+        facts=replace(facts, licence=licence_of(files, facts), source=_source_of(files, facts)),
         tokenizer=_tokenizer_card(tokenizer) if tokenizer else None,
         template=_template_card(ChatTemplate(source), tokenizer, problems) if source else None,
         backends=tuple(backend.name for backend in accepting(plugins.backends(), files)),
@@ -113,8 +113,18 @@ def card_of(files: ModelFiles, plugins: Plugins, *, template: str | None = None)
 
 def licence_of(files: ModelFiles, facts: ModelFacts) -> str | None:
     """Return a model's licence as its files spell it, or else as the table of short names has it."""
-    known = (alias.licence for alias in ALIASES.values() if files.reference in (alias.name, *alias.references))
-    return facts.licence or next(known, None)
+    alias = _alias_of(files)
+    return facts.licence or (alias.licence if alias else None)
+
+
+def _source_of(files: ModelFiles, facts: ModelFacts) -> str | None:
+    """Return the page that the table of short names has, or else what the files say."""
+    alias = _alias_of(files)
+    return alias.source if alias else facts.source
+
+
+def _alias_of(files: ModelFiles) -> Alias | None:
+    return next((alias for alias in ALIASES.values() if files.reference in (alias.name, *alias.references)), None)
 
 
 def _tokenizer_card(tokenizer: Tokenizer) -> TokenizerCard:

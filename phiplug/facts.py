@@ -41,6 +41,7 @@ class ModelFacts:
         rope: the base of the rotary embedding, and how it is stretched.
         tokenizer: of which kind.
         licence: as the files spell it.
+        source: who made it, or the page that says so.
     """
 
     name: str | None = None
@@ -57,6 +58,10 @@ class ModelFacts:
     rope: str | None = None
     tokenizer: str | None = None
     licence: str | None = None
+    source: str | None = None
+
+
+_SOURCES = ("source.url", "source.repo_url", "url", "repo_url", "organization", "author")
 
 
 def facts_of(files: ModelFiles) -> ModelFacts:
@@ -95,6 +100,7 @@ def _of_gguf(header: Header) -> ModelFacts:
         ),
         tokenizer=_gguf_tokenizer(metadata),
         licence=_text(metadata.get("general.license")),
+        source=next(filter(None, (_text(metadata.get(f"general.{key}")) for key in _SOURCES)), None),
     )
 
 

@@ -211,7 +211,7 @@ class LLM:
             if not isinstance(prompt, str):
                 raise InvalidParameter("raw", "takes one text, and this is a conversation")
             return prompt
-        messages = (Message("user", prompt),) if isinstance(prompt, str) else tuple(prompt)
+        messages = (Message("user", prompt),) if isinstance(prompt, str) else _messages(prompt)
         self._check_control_tokens(messages, strict=options.strict_content)
         return self._templated(messages)
 
@@ -250,6 +250,12 @@ class LLM:
                 raise InvalidParameter("content", f"the {message.role} message holds the control token {found[0]!r}")
             if found:
                 _warn(f"the {message.role} message holds the control token {found[0]!r}; --strict-content refuses it")
+
+
+def _messages(prompt: object) -> tuple[Message, ...]:
+    if isinstance(prompt, Sequence) and all(isinstance(message, Message) for message in prompt):
+        return tuple(prompt)
+    raise InvalidParameter("prompt", "is neither a text nor a list of phiplug.Message")
 
 
 class Stream:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from phiplug.errors import BackendFailed, BackendUnavailable, ModelUnsupported, PhiplugError
+from phiplug.errors import BackendFailed, BackendUnavailable, InvalidParameter, ModelUnsupported, PhiplugError
 from phiplug.memo import FileMemo
 from phiplug.spi import LoadOptions
 
@@ -22,7 +23,7 @@ T = TypeVar("T")
 
 
 def load(
-    reference: str | None = None,
+    reference: str | os.PathLike[str] | None = None,
     *,
     backend: str = "auto",
     device: str | None = None,
@@ -67,11 +68,19 @@ def load(
     named = None if backend == "auto" else plugins.backend(backend)
     backends = [named] if named else plugins.backends()  # before the model: a backend's plugin may bring models too
     default = named.default_model if named else None
-    wanted = (default or DEFAULT_MODEL) if reference is None else reference
+    wanted = (default or DEFAULT_MODEL) if reference is None else _spelt(reference)
     files = find(wanted, plugins, offline=offline, progress=progress)
     llm = assemble(files, named or choose(backends, files), options, plugins, chat_template=chat_template)
     llm.load_s = time.perf_counter() - started
     return llm
+
+
+def _spelt(reference: object) -> str:
+    if isinstance(reference, os.PathLike):
+        return os.path.join(".", reference)  # noqa: PTH118  Path drops the dot, which tells a path from a name
+    if isinstance(reference, str):
+        return reference
+    raise InvalidParameter("model", f"{reference!r} is neither a text nor a path")
 
 
 def find(reference: str, plugins: Plugins, *, offline: bool = False, progress: Progress | None = None) -> ModelFiles:

@@ -16,6 +16,7 @@ from phiplug.spi import Backend, LoadOptions, Model, ModelFiles, Probe, hookimpl
 
 OLDEST = (0, 3, 36)  # older ones lay out llama_context_params differently
 PACKAGE = "llama-cpp-python"
+DEVICES = ("cpu", "cuda", "metal")  # that somebody may ask for
 
 _ACCELERATORS = ("cuda", "metal", "hip", "sycl", "musa", "cann", "vulkan", "opencl")  # ggml's libraries, best first
 
@@ -48,15 +49,15 @@ def load(files: ModelFiles, options: LoadOptions) -> Model:
     return loading.load(files, options)
 
 
-def install_command() -> str:
-    """Return the command that installs the engine, built for the GPU where this machine shows one."""
+def install_command(device: str | None = None) -> str:
+    """Return the command that installs the engine, built for a device, or for the GPU that this machine shows."""
     extra = "'phiplug[llama-cpp]'"
     built = (
         f"pip install --force-reinstall --no-cache-dir --no-binary llama-cpp-python {extra}"  # no wheel of the CPU's
     )
-    if shutil.which("nvidia-smi"):
-        return f"CMAKE_ARGS=-DGGML_CUDA=on {built}"
-    return f"CMAKE_ARGS=-DGGML_METAL=on {built}" if sys.platform == "darwin" else f"pip install {extra}"
+    shown = "cuda" if shutil.which("nvidia-smi") else "metal" if sys.platform == "darwin" else "cpu"
+    wanted = device or shown
+    return f"pip install {extra}" if wanted == "cpu" else f"CMAKE_ARGS=-DGGML_{wanted.upper()}=on {built}"
 
 
 @hookimpl

@@ -17,7 +17,7 @@ from typing import Any
 from phiplug.errors import ModelCorrupt, ModelUnsupported, OutOfMemory, PhiplugError, UnsupportedParameter
 from phiplug.gguf import Header, read_header
 from phiplug.spi import LoadOptions, ModelFiles, ModelInfo
-from phiplug_llama_cpp import PACKAGE, install_command, probe
+from phiplug_llama_cpp import DEVICES, PACKAGE, install_command, probe
 from phiplug_llama_cpp.interrupt import CtrlC
 from phiplug_llama_cpp.library import Library, library
 from phiplug_llama_cpp.model import Context, LlamaCppModel
@@ -71,13 +71,22 @@ def load(files: ModelFiles, options: LoadOptions) -> LlamaCppModel:
         OutOfMemory: weights or cells do not fit.
         KeyboardInterrupt: the user interrupted it.
     """
+    with CtrlC() as ctrl_c:  # over all of it: the engine logs through a callback, and what is raised there is lost
+        model = _load(files, options, ctrl_c)
+    if ctrl_c.pressed:
+        model.close()
+        raise KeyboardInterrupt
+    return model
+
+
+def _load(files: ModelFiles, options: LoadOptions, ctrl_c: CtrlC) -> LlamaCppModel:
     engine = library()
     plan = _plan(engine, options)
     header = read_header(files.path)
     _check_tokens(header)
     engine.listen(echo=options.verbose)
     since = engine.log.count
-    weights = _open_weights(engine, files.path, plan)
+    weights = _open_weights(engine, files.path, plan, ctrl_c)
     try:
         context_length = _context_length(engine, weights, options)
         threads, tuning = _threads(header, plan, options)
@@ -108,7 +117,7 @@ def _plan(engine: Library, options: LoadOptions) -> Plan:
         raise UnsupportedParameter(
             "device",
             f"{options.device!r}: this build of llama.cpp computes on {', '.join(devices)}",
-            hint=install_command(),
+            hint=install_command(options.device) if options.device in DEVICES else f"--device {devices[0]}",
         )
     if options.device not in (None, "cpu", devices[0]):
         raise UnsupportedParameter("device", f"this build has several, and llama.cpp takes {devices[0]}")
@@ -137,16 +146,15 @@ def _check_tokens(header: Header) -> None:
     raise ModelCorrupt(f"{header.path.name} is damaged: tokenizer.ggml.tokens has {twice!r} twice")
 
 
-def _open_weights(engine: Library, path: Path, plan: Plan) -> int:
+def _open_weights(engine: Library, path: Path, plan: Plan, ctrl_c: CtrlC) -> int:
     """Map the weights; repacking (`use_extra_bufts`) made no difference to the time for SmolLM2's Q4_1: 0.08 s."""
-    api, since, ctrl_c = engine.api, engine.log.count, CtrlC()
+    api, since = engine.api, engine.log.count
     goes_on = api.llama_progress_callback(lambda _, __: not ctrl_c.pressed)
     nowhere = (ctypes.c_void_p * 1)(None)  # an empty list of devices: else the KV cache would still go to the GPU
     parameters = engine.set(api.llama_model_default_params(), n_gpu_layers=plan.gpu_layers, progress_callback=goes_on)
     if plan.on_cpu:
         engine.set(parameters, devices=ctypes.addressof(nowhere))
-    with ctrl_c:
-        weights: int | None = api.llama_model_load_from_file(os.fsencode(path), parameters)
+    weights: int | None = api.llama_model_load_from_file(os.fsencode(path), parameters)
     if weights and not ctrl_c.pressed and (kind := _unsuited(api, weights)) is None:
         return weights
     if weights:

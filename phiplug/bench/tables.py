@@ -86,7 +86,7 @@ def interval(ratio: Ratio | None) -> str:
 
 def remarks(runs: Sequence[Run]) -> list[str]:
     """Return, as sentences, what a reader of the table must know: work, weights, engines, refusals, disturbances."""
-    said = []
+    said = ["rates: median [quartiles] of the rounds; x first: ratio [95% interval], no difference where it holds 1"]
     for run in runs:
         said += [f"{machine_name(run, runs)}: {text}" if len(runs) > 1 else text for text in _remarks(run)]
     for line in lines(runs):

@@ -46,7 +46,13 @@ class _Commands(TyperGroup):
     def main(self, *args: Any, **settings: Any) -> Any:  # Any: typer's own
         """Run the command line and exit; what was mistyped becomes one line, as any other error does."""
         try:
-            code = super().main(*args, **settings | {"standalone_mode": False})
+            code = super().main(*args, **settings, standalone_mode=False, color=_color())
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EBADF, errno.EIO):
+                raise
+            _let_go_of_stdout()
+            complain(PhiplugError(f"the output cannot be written: {error.strerror}"))
+            code = 1
         except MISTYPED as error:
             message = error.format_message()
             if not message or "\n" in message:  # no command at all: typer's message is the help
@@ -91,12 +97,6 @@ class _Commands(TyperGroup):
         except BrokenPipeError:
             _let_go_of_stdout()
             raise typer.Exit(0) from None
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EBADF, errno.EIO):
-                raise
-            _let_go_of_stdout()
-            complain(PhiplugError(f"the output cannot be written: {error.strerror}"))
-            raise typer.Exit(1) from None
 
 
 def _imported(name: str) -> Any:  # Any: click's command, which typer keeps private
@@ -118,6 +118,11 @@ app = typer.Typer(
     rich_markup_mode=None,  # importing rich's Markdown would take a third of --help's time
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _color() -> bool | None:
+    """No colours where the user wants none (no-color.org); else typer looks whether there is a terminal."""
+    return False if os.environ.get("NO_COLOR") else None
 
 
 def _let_go_of_stdout() -> None:
@@ -144,7 +149,7 @@ def phiplug(
 
 def complain(error: PhiplugError) -> None:
     """Print an error as one line on stderr, with its class for scripts to look for."""
-    typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
+    typer.secho("error: ", fg="red", bold=True, err=True, nl=False, color=_color())
     typer.secho(f"{error} [{type(error).__name__}]", err=True)
 
 
@@ -155,6 +160,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a character shows a question mark
             stream.reconfigure(errors="replace")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="strict")  # what is no text is refused, and not carried along
     warnings.simplefilter("always", PhiplugWarning)
     warnings.showwarning = _warn  # type: ignore[assignment]  # it takes fewer arguments by name than typeshed lists
     app(prog_name="phiplug")
@@ -162,5 +169,5 @@ def main() -> None:
 
 def _warn(message: Warning | str, category: type[Warning], *_: object) -> None:
     if issubclass(category, PhiplugWarning):
-        typer.secho("warning: ", fg="yellow", err=True, nl=False)
+        typer.secho("warning: ", fg="yellow", err=True, nl=False, color=_color())
         typer.secho(str(message), err=True)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 app = command_app()
 WORK = "What is measured"
-WIDTH = 140  # of a table in a file or a pipe
+WIDTH = 100_000  # characters, of a table in a file or a pipe
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 Format = Literal["table", "md", "csv", "jsonl"]
@@ -137,7 +137,8 @@ def _measured(session: Session) -> Run:
         session.check()
     typer.echo(f"loading and warming up {', '.join(session.plan.backends)}", err=True)
     seconds = session.prepare()
-    typer.echo(f"{session.total} rounds will take about {_spelt(seconds)}; Ctrl-C keeps what is done", err=True)
+    rounds = f"{session.total} round{'s' if session.total > 1 else ''}"
+    typer.echo(f"{rounds} will take about {_spelt(seconds)}; Ctrl-C keeps what is done", err=True)
     with counted("measuring", session.total) as advance:
         session.measure(advance)
     return session.run()
@@ -157,7 +158,7 @@ def _print_table(runs: list[Run]) -> None:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in tables.headings(runs):
-        table.add_column(name, justify="left" if name in ("#", "machine", "engine") else "right")
+        table.add_column(name, justify="left" if name in ("#", "machine", "engine") else "right", overflow="fold")
     for line in tables.cells(runs):
         table.add_row(*map(escape, line))
     console = Console(highlight=False)

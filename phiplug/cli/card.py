@@ -97,6 +97,7 @@ def _card_rows(card: Card) -> Iterator[tuple[str, str]]:
     yield "tokenizer", _joined(facts.tokenizer, vocabulary)
     if card.tokenizer:
         yield "stop ids", _stops(card.tokenizer)
+    yield "source", facts.source or _UNKNOWN
     yield "licence", facts.licence or _UNKNOWN
     yield "backends", ", ".join(card.backends) or "none takes it"
     yield "chat template", f"{len(card.template.source)} characters" if card.template else "none"

@@ -96,9 +96,18 @@ def install(package: Package) -> None:
 
 
 @app.command()
-def uninstall(package: Package) -> None:
-    """Uninstall a plugin from this environment."""
-    _pip("uninstall", "--yes", package)
+def uninstall(name: Annotated[str, typer.Argument(help="Of a plugin or its distribution, as in the list.")]) -> None:
+    """Uninstall the distribution that brought a plugin."""
+    from phiplug.plugins import Plugins
+
+    brought = [plugin for plugin in Plugins.installed() if name in (plugin.name, plugin.distribution)]
+    if not brought:
+        raise PluginError(f"no plugin is called {name!r}", hint="see phiplug plugins list")
+    if brought[0].distribution == "phiplug":
+        raise PluginError(
+            f"{name!r} is part of phiplug itself", hint=f"PHIPLUG_DISABLE_PLUGINS={brought[0].name} leaves it out"
+        )
+    _pip("uninstall", "--yes", brought[0].distribution)
 
 
 def _pip(*arguments: str) -> None:

@@ -87,7 +87,7 @@ def _help(_: Session, __: str) -> None:
 def _reset(session: Session, _: str) -> None:
     session.conversation.reset()
     session.forget()
-    note("nothing has been said; the system message stays" if session.conversation.system else "nothing has been said")
+    note("the conversation is empty" + ("; the system message stays" if session.conversation.system else ""))
 
 
 def _system(session: Session, text: str) -> None:

@@ -19,6 +19,7 @@ from phiplug.errors import InvalidParameter
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
+    from prompt_toolkit.completion import Completer
     from prompt_toolkit.history import History
     from prompt_toolkit.key_binding import KeyBindings
 
@@ -81,18 +82,31 @@ def unechoed() -> Iterator[None]:
 
 def _session(completions: Completions) -> PromptSession[str]:
     from prompt_toolkit import PromptSession
-    from prompt_toolkit.completion import NestedCompleter
     from prompt_toolkit.formatted_text import FormattedText
 
     return PromptSession(
         FormattedText([("ansigreen bold", PROMPT)]),
-        completer=NestedCompleter.from_nested_dict(dict(completions)),
+        completer=_completer(completions),
         complete_while_typing=False,
         history=_history(),
         key_bindings=_keys(),
         multiline=True,
         prompt_continuation=" " * len(PROMPT),
     )
+
+
+def _completer(completions: Completions) -> Completer:
+    """Complete the first word, slash and all, and the second where the first has a list for it."""
+    from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+    from prompt_toolkit.document import Document
+
+    class Words(Completer):
+        def get_completions(self, document: Document, _: CompleteEvent) -> Iterator[Completion]:
+            first, space, rest = document.text_before_cursor.partition(" ")
+            begun, words = (rest, completions.get(first) or ()) if space else (first, completions)
+            return (Completion(word, -len(begun)) for word in words if word.startswith(begun) and (begun or space))
+
+    return Words()
 
 
 def _keys() -> KeyBindings:

@@ -191,6 +191,24 @@ def test_a_disabled_plugin_is_left_out(phiplug, shelf, monkeypatch):
     assert phiplug("run", "hello", "-m", "shelf:small").code == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("pip", "no plugin is called 'pip' (see phiplug plugins list)"), ("toy", "'toy' is part of phiplug itself")],
+)
+def test_only_a_plugin_is_uninstalled(phiplug, name, said):
+    ran = phiplug("plugins", "uninstall", name)
+    assert ran.code == 1
+    assert said in ran.err
+
+
+def test_a_plugin_is_uninstalled_with_its_distribution(phiplug, shelf, monkeypatch):
+    asked = []
+    monkeypatch.setattr("phiplug.cli.plugins._pip", lambda *arguments: asked.append(arguments))
+    for name in ("shelf", "phiplug-shelf"):
+        assert phiplug("plugins", "uninstall", name).code == 0
+    assert asked == [("uninstall", "--yes", "phiplug-shelf")] * 2
+
+
 def test_a_disabled_backend_is_named_below_the_others(phiplug, monkeypatch):
     monkeypatch.setenv("PHIPLUG_DISABLE_PLUGINS", "toy")
     listed = phiplug("backends")

@@ -56,6 +56,12 @@ def test_rows_of_one_run_are_compared_within_each_round():
     assert apart.high > 2  # rounds of two runs have nothing to do with one another
 
 
+def test_ranks_are_those_of_the_rates_that_are_shown():
+    uneven = row("b", (0.001, 0.012, 0.012, 0.012, 0.012))
+    found = lines([run(row("a", (0.01,) * 5), uneven)])
+    assert [line.rank for line in found] == [1, 2]
+
+
 def test_what_may_not_be_ranked_keeps_its_figures():
     other = run(row("a", (0.001,) * 3), model=replace(MODEL, sha256="0" * 64))
     first, second = lines([run(row("a")), other])
