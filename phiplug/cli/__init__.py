@@ -46,7 +46,7 @@ class _Commands(TyperGroup):
     def main(self, *args: Any, **settings: Any) -> Any:  # Any: typer's own
         """Run the command line and exit; what was mistyped becomes one line, as any other error does."""
         try:
-            code = super().main(*args, **settings, standalone_mode=False, color=_color())
+            code = super().main(*args, **settings | {"standalone_mode": False, "color": _color()})
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EBADF, errno.EIO):
                 raise
