@@ -215,7 +215,7 @@ def serve(orders: Iterator[str], answer: Callable[[Mapping[str, Any]], None]) ->
                     }
                 )
         except PhiplugError as error:
-            answer({"error": f"{error} [{type(error).__name__}]"})
+            answer({"error": str(error)})
         except Exception as error:  # noqa: BLE001  an engine may raise anything, and one line is what is wanted of it
             answer({"error": f"{type(error).__name__}: {error}"})
 

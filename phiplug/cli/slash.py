@@ -7,22 +7,27 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phiplug.cli.chat import note
-from phiplug.errors import InvalidParameter
+from phiplug.errors import InvalidParameter, UnsupportedParameter
 from phiplug.transcript import SETTINGS, AnswerOptions
 
 if TYPE_CHECKING:
     from phiplug.cli.chat import Session
+    from phiplug.cli.flags import LoadFlags
     from phiplug.cli.terminal import Completions
     from phiplug.llm import LLM
 
 _WORDS = {"on": True, "off": False, "none": None}
 """What may be written for JSON's true, false and null."""
+
+
+_OF_ENGINES: Mapping[str, Any] = {"device": None, "threads": None, "gpu_layers": None, "exact_scales": False}
+"""The flags that not every engine honours, with what they are when nobody gives them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +127,22 @@ def _backend(session: Session, name: str) -> None:
     """Load the same model into another engine; the old one goes when the new one is there."""
     conversation = session.conversation
     old = conversation.llm
-    conversation.llm = replace(session.load, model=old.files.reference).load_on(name)
+    conversation.llm = _loaded(replace(session.load, model=old.files.reference), name)
     old.close()
     session.forget()
     note(about(conversation.llm))
+
+
+def _loaded(flags: LoadFlags, name: str) -> LLM:
+    """Load on an engine; a flag of the command line that only another engine honours is named and left out."""
+    while True:
+        try:
+            return flags.load_on(name)
+        except UnsupportedParameter as error:
+            if getattr(flags, error.name, None) == _OF_ENGINES.get(error.name):
+                raise
+            note(f"without --{error.name.replace('_', '-')}: {error.message}")
+            flags = replace(flags, **{error.name: _OF_ENGINES[error.name]})
 
 
 def _stats(session: Session, _: str) -> None:

@@ -104,8 +104,9 @@ def test_a_conversation_is_saved_and_gone_on_with(phiplug, tmp_path):
 def test_another_engine_goes_on_with_the_conversation(phiplug, smollm2, llama_cpp, mlx):
     model = ("-m", str(smollm2), "-b", "llama-cpp")
     lines = "Say hello.\n/backend mlx\nAgain, please.\n/stats\n"
-    ran = phiplug("chat", *model, "-n", "4", "--temp", "0", stdin=lines)
+    ran = phiplug("chat", *model, "-n", "4", "--temp", "0", "--threads", "1", stdin=lines)
     assert ran.code == 0
+    assert "without --threads: threads: MLX chooses its threads itself" in ran.err
     assert "mlx on cpu" in ran.err
     assert re.search(r"messages +4", ran.err)
     assert ran.out.count("\n") >= 2

@@ -123,7 +123,7 @@ def test_a_worker_loads_at_the_first_order_and_runs_at_the_next():
 def test_a_workers_errors_are_answers():
     answers = []
     serve(orders({"do": "load", "backend": "none", "positions": 0}), answers.append)
-    assert "[BackendNotFound]" in answers[0]["error"]
+    assert "'none' is not installed" in answers[0]["error"]
 
 
 def test_a_worker_compares_two_backends_where_it_is_told_to():
