@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 _SAMPLE = 1024  # ids from which the weight at the nucleus' edge is guessed
 _CAUTION = 0.7  # of the mass outside the nucleus, so that the guess seldom fails
-_DENSE = 0.11  # share of ids from which NumPy finds them without guessing at branches, two and a half times faster
-_SPARSE = 0.03  # share of ids below which finding them is cheap anyway
 _TINY = 1e-37  # the least weight that is told from 0
 
 
@@ -131,6 +129,4 @@ def _guess(weights: NDArray[np.float32], outside: float) -> float:
     sample = np.sort(weights[:: len(weights) // _SAMPLE + 1])
     below = np.cumsum(sample) * (len(weights) / len(sample))
     edge = min(int(np.searchsorted(below, _CAUTION * outside)), len(sample) - 1)
-    if _SPARSE < 1.0 - edge / len(sample) < _DENSE:
-        edge = int((1.0 - _DENSE) * len(sample))
     return max(float(sample[edge]), _TINY)
