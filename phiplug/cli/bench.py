@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from phiplug.cli import INTERRUPTED
 from phiplug.cli.counter import counted
 from phiplug.cli.flags import OUTPUT, BackendsFlags, command_app, takes
 from phiplug.errors import InvalidParameter
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 app = command_app()
 WORK = "What is measured"
 WIDTH = 100_000  # characters, of a table in a file or a pipe
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 Format = Literal["table", "md", "csv", "jsonl"]
 

@@ -139,7 +139,7 @@ def _loaded(flags: LoadFlags, name: str) -> LLM:
         try:
             return flags.load_on(name)
         except UnsupportedParameter as error:
-            if getattr(flags, error.name, None) == _OF_ENGINES.get(error.name):
+            if error.name not in _OF_ENGINES or getattr(flags, error.name) == _OF_ENGINES[error.name]:
                 raise
             note(f"without --{error.name.replace('_', '-')}: {error.message}")
             flags = replace(flags, **{error.name: _OF_ENGINES[error.name]})

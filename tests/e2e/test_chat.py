@@ -9,8 +9,11 @@ import select
 import subprocess
 import sys
 import time
+from dataclasses import fields
 
 import pytest
+
+from phiplug.errors import UnsupportedParameter
 
 PHIPLUG = (sys.executable, "-c", "from phiplug.cli import main; main()")
 TOY = ("chat", "-b", "toy", "-n", "12", "--seed", "1")
@@ -250,3 +253,16 @@ def test_several_lines_are_one_message(terminal):
     screen.wait_for("1 message is saved in talk.json")
     saved = json.loads((screen.folder / "talk.json").read_text())
     assert saved["messages"] == [{"role": "system", "content": "one\ntwo"}]
+
+
+def test_a_context_that_the_other_engine_cannot_have_is_refused(monkeypatch):
+    from phiplug.cli.flags import LoadFlags
+    from phiplug.cli.slash import _loaded
+
+    def refuse(self, name):
+        raise UnsupportedParameter("ctx_size", "9 is too short")
+
+    monkeypatch.setattr(LoadFlags, "load_on", refuse)
+    flags = LoadFlags(**dict.fromkeys(field.name for field in fields(LoadFlags)) | {"ctx_size": 9})
+    with pytest.raises(UnsupportedParameter, match="9 is too short"):
+        _loaded(flags, "mlx")

@@ -299,17 +299,23 @@ def test_the_same_seed_gives_the_same_tokens_and_another_gives_others():
     assert drawn[0] == drawn[1] != drawn[2]
 
 
+def closing(engine):
+    """Close the engine in a thread of its own, which has to wait."""
+    thread = threading.Thread(target=engine.close)
+    thread.start()
+    thread.join(timeout=0.1)
+    assert engine.model.closed == 0
+    return thread
+
+
 def test_closing_waits_for_the_stream_of_another_thread():
     model = ScriptedModel()
     engine = Engine(model, Letters())
     stream = engine.stream(request(max_tokens=2))
     next(stream)
-    closing = threading.Thread(target=engine.close)
-    closing.start()
-    closing.join(timeout=0.1)
-    assert model.closed == 0
+    waiting = closing(engine)
     stream.close()
-    closing.join(timeout=10)
+    waiting.join(timeout=10)
     assert model.closed == 1
 
 
@@ -332,13 +338,10 @@ def test_closing_waits_for_a_stream_that_another_thread_goes_on_to_read():
     reader = threading.Thread(target=lambda: read.extend(chunk.tokens for chunk in stream))
     reader.start()
     assert computing.wait(10)
-    closing = threading.Thread(target=engine.close)
-    closing.start()
-    closing.join(timeout=0.1)
-    assert model.closed == 0
+    waiting = closing(engine)
     go_on.set()
     reader.join(timeout=10)
-    closing.join(timeout=10)
+    waiting.join(timeout=10)
     assert (read, model.closed) == ([(5,), (6,), (7,), ()], 1)
 
 
