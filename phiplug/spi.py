@@ -29,7 +29,7 @@ API_VERSION = 1
 """Raised when a plugin written for the version before would no longer work. See docs/plugins.md."""
 
 hookimpl = pluggy.HookimplMarker("phiplug")
-"""Marks a plugin's implementation of a hook in `phiplug.hookspecs`."""
+"""Marks a plugin's implementation of a hook in `phiplug.plugins.hookspecs`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class Model(Protocol):
 
     @property
     def info(self) -> ModelInfo:
-        """What this model is; only `threads` may change, and only in `retune`."""
+        """What this model is; only `threads` may change, and only in `autotune`."""
         ...
 
     def forward(self, steps: Sequence[Step]) -> Pass:
@@ -137,23 +137,23 @@ class Model(Protocol):
 
 
 @runtime_checkable
-class Retunable(Protocol):
+class Autotunes(Protocol):
     """A model that chooses something about itself by measuring, such as its number of threads.
 
     Logits may depend on that choice, so the core says when it may change.
     """
 
-    def retune(self) -> None:
+    def autotune(self) -> None:
         """Called when no sequence is in flight and the next request has no seed: choose anew, or leave it."""
         ...
 
 
 @runtime_checkable
-class Remeasurable(Retunable, Protocol):
-    """A `Retunable` that can be asked to start over, which a benchmark does before its rounds."""
+class Remeasurable(Autotunes, Protocol):
+    """A `Autotunes` that can be asked to start over, which a benchmark does before its rounds."""
 
     def forget(self) -> None:
-        """Forget what was measured on another occasion, so that `retune` measures again; change nothing yet."""
+        """Forget what was measured on another occasion, so that `autotune` measures again; change nothing yet."""
         ...
 
 
@@ -200,14 +200,14 @@ class ModelFiles:
     format: str
 
 
-class Memo(Protocol):
+class Cache(Protocol):
     """Facts that were measured once and are remembered between processes; a lost one is measured again."""
 
-    def recall(self, key: str) -> Any:  # Any: what JSON holds
+    def get(self, key: str) -> Any:  # Any: what JSON holds
         """Return what was remembered under `key`, or None."""
         ...
 
-    def remember(self, key: str, value: Any) -> None:  # Any: what JSON holds
+    def set(self, key: str, value: Any) -> None:  # Any: what JSON holds
         """Remember a JSON value under `key`."""
         ...
 
@@ -224,7 +224,7 @@ class LoadOptions:
         gpu_layers: how many layers go to the GPU; None or -1 for all.
         exact_scales: keep quantization scales in float32 where the device would use float16.
         verbose: let the engine's own log through to stderr.
-        memo: where to remember what was measured, or None.
+        cache: where to remember what was measured, or None.
     """
 
     device: str | None = None
@@ -234,7 +234,7 @@ class LoadOptions:
     gpu_layers: int | None = None
     exact_scales: bool = False
     verbose: bool = False
-    memo: Memo | None = None
+    cache: Cache | None = None
 
     def __post_init__(self) -> None:
         for name, low in (("ctx_size", 1), ("slots", 1), ("threads", 1), ("gpu_layers", -1)):

@@ -171,7 +171,7 @@ class Request:
         reuse: how much of an earlier sequence's cache may stand for the beginning of the prompt. "all": whatever
             matches, which is fastest. "chunks": only whole chunks that were prefilled as chunks, so that the logits
             are bit for bit those of a fresh start. "none": nothing, as benchmarks ask.
-        retunable: the backend may choose its threads anew before this request, which can change the last bits.
+        may_autotune: the backend may choose its threads anew before this request, which can change the last bits.
     """
 
     prompt_ids: tuple[int, ...]
@@ -180,7 +180,7 @@ class Request:
     stop: tuple[str, ...] = ()
     ignore_stop_ids: bool = False
     reuse: Reuse = "all"
-    retunable: bool = False
+    may_autotune: bool = False
 
     def __post_init__(self) -> None:
         if not self.prompt_ids:

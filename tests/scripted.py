@@ -43,7 +43,7 @@ class ScriptedModel:
     def __post_init__(self):
         self.held = [[] for _ in range(self.slots)]
         self.pending = None
-        self.retunes = 0
+        self.autotunes = 0
         self.closed = 0
 
     @property
@@ -82,8 +82,8 @@ class ScriptedModel:
         self.settle()
         return 0
 
-    def retune(self):
-        self.retunes += 1
+    def autotune(self):
+        self.autotunes += 1
 
     def close(self):
         self.closed += 1

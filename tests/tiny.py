@@ -17,7 +17,7 @@ import gguf
 import numpy as np
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from phiplug.pretokenizers import PRE_TOKENIZERS
+from phiplug.text.pretokenizers import PRE_TOKENIZERS
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())

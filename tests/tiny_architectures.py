@@ -15,7 +15,7 @@ from typing import Any
 import gguf
 import numpy as np
 
-from phiplug.quantization import BLOCK_OF
+from phiplug.gguf.quantization import BLOCK_OF
 
 VOCAB = 131  # odd
 CONTEXT = 512

@@ -1,7 +1,7 @@
 """A GGUF file and what was asked for -> a loaded `LlamaCppModel`, or an error that says what is wrong with which.
 
 llama.cpp reports most damage by returning nothing and logging the reason, which becomes the message here. Some values
-make it abort the process instead; `phiplug.gguf` refuses those before it sees the file.
+make it abort the process instead; `phiplug.gguf.reader` refuses those before it sees the file.
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ def _threads(header: Header, plan: Plan, options: LoadOptions) -> tuple[int, Tun
     if not plan.on_cpu:
         return plan.cores, None
     key = f"llama-cpp threads: {platform.node()}, {plan.cores} cores: {header.path.name}, {header.weight_bytes} bytes"
-    tuning = Tuning(candidates(plan.cores), options.memo, key)
+    tuning = Tuning(candidates(plan.cores), options.cache, key)
     return tuning.choice.count, tuning
 
 

@@ -113,7 +113,7 @@ class LlamaCppModel:
             self._lengths[target] = self._lengths[source]
         return self.rewind(target, length)
 
-    def retune(self) -> None:
+    def autotune(self) -> None:
         """Choose the number of threads by what was measured; see `threads`."""
         if self._tuning is None:
             return
@@ -125,7 +125,7 @@ class LlamaCppModel:
             self.info = replace(self.info, threads=threads)
 
     def forget(self) -> None:
-        """Have every number of threads tried again by the next calls of `retune`."""
+        """Have every number of threads tried again by the next calls of `autotune`."""
         if self._tuning is not None:
             self._tuning.choice.forget()
 

@@ -5,7 +5,7 @@ stops all. On two cores with one other process busy, SmolLM2-135M Q4_1 decoded 2
 155 to 160 with one; with the cores to itself, 190 with two. Nobody can know beforehand what else will run, so
 the number is found by timing the passes that users ask for:
 
-* A request keeps its number; another may be tried or chosen only in `choose`, which the model calls in `retune`.
+* A request keeps its number; another may be tried or chosen only in `choose`, which the model calls in `autotune`.
 * Each candidate is tried in turn for one request, all cores first, until it has `ENOUGH` passes. The fastest is then
   kept, and remembered for the day, until passes take twice as long as they did when it was measured. Then all is
   measured anew.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from phiplug.spi import Memo
+from phiplug.spi import Cache
 from phiplug_llama_cpp.threads import ThreadChoice
 
 
@@ -20,20 +20,20 @@ class Tuning:
         choice: what is known so far.
     """
 
-    def __init__(self, candidates: tuple[int, ...], memo: Memo | None, key: str) -> None:
-        """Start from what `memo` holds under `key`, the name of the machine and the model."""
-        remembered = memo.recall(key) if memo else None
+    def __init__(self, candidates: tuple[int, ...], cache: Cache | None, key: str) -> None:
+        """Start from what `cache` holds under `key`, the name of the machine and the model."""
+        remembered = cache.get(key) if cache else None
         if not isinstance(remembered, Mapping):
             remembered = {}
         self.choice = ThreadChoice(candidates, remembered.get("seconds"))
-        self._memo, self._key, self._day = memo, key, remembered.get("day")
+        self._cache, self._key, self._day = cache, key, remembered.get("day")
         self._let_go_of_yesterday()
 
     def learn(self) -> None:
         """Weigh the passes since the last call, and remember what they changed."""
         self._let_go_of_yesterday()
-        if self.choice.settle() and self._memo is not None:
-            self._memo.remember(self._key, {"day": self._day, "seconds": self.choice.to_json()})
+        if self.choice.settle() and self._cache is not None:
+            self._cache.set(self._key, {"day": self._day, "seconds": self.choice.to_json()})
 
     def _let_go_of_yesterday(self) -> None:
         today = time.strftime("%Y-%m-%d")

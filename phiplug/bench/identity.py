@@ -6,27 +6,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from phiplug.bench.types import ModelIdentity
-from phiplug.facts import facts_of
 from phiplug.gguf import read_header
-from phiplug.hub import checksum_of, weight_files
+from phiplug.models.hub import checksum_of, weight_files
+from phiplug.models.metadata import read_metadata
 
 if TYPE_CHECKING:
-    from phiplug.facts import ModelFacts
-    from phiplug.spi import Memo, ModelFiles
+    from phiplug.models.metadata import ModelMetadata
+    from phiplug.spi import Cache, ModelFiles
 
 
-def identity_of(files: ModelFiles, memo: Memo) -> ModelIdentity:
+def identity_of(files: ModelFiles, cache: Cache) -> ModelIdentity:
     """Read the files once for their checksum, or remember it, and their headers.
 
     Raises:
         ModelError: a file is missing or damaged.
     """
-    facts = facts_of(files)
+    facts = read_metadata(files)
     weights = weight_files(files)
     return ModelIdentity(
         reference=Path(files.reference).name if Path(files.reference).exists() else files.reference,
         format=files.format,
-        sha256=checksum_of(files, memo),
+        sha256=checksum_of(files, cache),
         size=sum(path.stat().st_size for path in weights),
         parameters=facts.parameters,
         bits_per_weight=facts.bits_per_weight,
@@ -35,7 +35,7 @@ def identity_of(files: ModelFiles, memo: Memo) -> ModelIdentity:
     )
 
 
-def _bytes_per_token(files: ModelFiles, facts: ModelFacts) -> int | None:
+def _bytes_per_token(files: ModelFiles, facts: ModelMetadata) -> int | None:
     """All weights but a table of embeddings that is not also the output layer: one row of that is read."""
     if files.format == "gguf":
         tensors = read_header(files.path).tensors

@@ -174,7 +174,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class ParityCheck:
-    """How far two backends agree on forced positions; top1 and kl_mean are as in `phiplug.parity.Agreement`.
+    """How far two backends agree on forced positions; top1 and kl_mean are as in `phiplug.bench.parity.Agreement`.
 
     Attributes:
         names: of the two.

@@ -17,12 +17,12 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from phiplug.bench import meters
+from phiplug.bench.parity import agreement, default_prompts, picks
 from phiplug.bench.types import Loaded, Sample
 from phiplug.bench.workload import hash_of, prompt_ids
 from phiplug.errors import PhiplugError
 from phiplug.load import load
-from phiplug.parity import agreement, default_prompts, picks
-from phiplug.spi import Metered, Remeasurable, Retunable, Step
+from phiplug.spi import Autotunes, Metered, Remeasurable, Step
 from phiplug.types import Request, SamplingParams
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from phiplug.spi import Model
 
 POSITIONS = 128  # are compared at the most, and fit in every context; MLX on a CPU does ten in a second
-RETUNINGS = 6  # more than any machine has candidates
+AUTOTUNINGS = 6  # more than any machine has candidates
 GREEDY = SamplingParams(temperature=0.0, repeat_penalty=1.0, seed=0)  # so that every round does the same work
 SHORT = 32  # tokens of a prompt, and of an answer, that tell how fast a number of threads is
 
@@ -115,21 +115,21 @@ class Worker:
     def _settle_threads(self) -> None:
         """Let a model that chooses its number of threads measure each of them, by short requests of one sequence."""
         model = self._llm.engine.model
-        if not isinstance(model, Retunable):
+        if not isinstance(model, Autotunes):
             return
         if isinstance(model, Remeasurable):
             model.forget()
         threads = None
-        for _ in range(RETUNINGS):
-            through(self._llm, request(self._ids[:SHORT], SHORT, retunable=True), 1)
+        for _ in range(AUTOTUNINGS):
+            through(self._llm, request(self._ids[:SHORT], SHORT, may_autotune=True), 1)
             if model.info.threads == threads:
                 break
             threads = model.info.threads
 
 
-def request(ids: tuple[int, ...], count: int, *, retunable: bool = False) -> Request:
+def request(ids: tuple[int, ...], count: int, *, may_autotune: bool = False) -> Request:
     """Ask for so many tokens, no fewer, and with nothing reused."""
-    return Request(ids, GREEDY, max_tokens=count, ignore_stop_ids=True, reuse="none", retunable=retunable)
+    return Request(ids, GREEDY, max_tokens=count, ignore_stop_ids=True, reuse="none", may_autotune=may_autotune)
 
 
 def through(llm: LLM, asked: Request, slots: int) -> Sample:

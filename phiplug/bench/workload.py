@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
+from phiplug.bench.parity import default_prompts
 from phiplug.errors import InvalidParameter
-from phiplug.parity import default_prompts
 
 if TYPE_CHECKING:
     from phiplug.spi import Tokenizer

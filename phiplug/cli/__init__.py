@@ -80,8 +80,8 @@ class _Commands(TyperGroup):
     @cached_property
     def _of_plugins(self) -> dict[str, str]:
         """The commands that plugins bring, with where each is from; none of them is imported."""
-        from phiplug.plugins import COMMANDS as GROUP
         from phiplug.plugins import Plugins
+        from phiplug.plugins.manager import COMMANDS as GROUP
 
         return {plugin.name: f"From {plugin.distribution}." for plugin in Plugins.installed().of(GROUP)}
 

@@ -87,13 +87,13 @@ def _session(load: BackendsFlags, flags: BenchFlags) -> Session:
     from phiplug.bench.hardware import identify
     from phiplug.bench.identity import identity_of
     from phiplug.cli.progress import DownloadBar
-    from phiplug.load import find, memo
+    from phiplug.load import cache, find
     from phiplug.plugins import Plugins
 
     plugins = Plugins.installed()
     plan = _plan(load, flags, plugins)
     files = find(plan.task.reference, plugins, offline=load.offline, progress=DownloadBar())
-    model = identity_of(files, memo())
+    model = identity_of(files, cache())
     typer.echo(f"{model.reference}, SHA-256 {model.sha256[:12]}; looking at this machine", err=True)
     return Session(plan, model, identify(plugins.hardware_info()))
 

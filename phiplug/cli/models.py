@@ -16,7 +16,7 @@ from phiplug.errors import ModelError, ModelNotFound
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from phiplug.inventory import StoredModel
+    from phiplug.models.local import StoredModel
     from phiplug.plugins import Plugins
     from phiplug.spi import ModelFiles
 
@@ -33,7 +33,7 @@ def models() -> None:
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
     """List the models in the hub's cache and in installed packages."""
-    from phiplug.cli import card
+    from phiplug.cli import modelinfo
     from phiplug.load import aliases
     from phiplug.plugins import Plugins
 
@@ -42,7 +42,7 @@ def list_(as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(rows, ensure_ascii=False))
         return
-    card.print_list(rows)
+    modelinfo.print_list(rows)
     absent = sorted(name for name, path in names.items() if path is None)
     typer.secho(f"fetched when first used: {', '.join(absent)}" if absent else "", dim=True, err=True)
 
@@ -70,19 +70,19 @@ def info(
     as_json: AsJson = False,
 ) -> None:
     """Say what a model is, from its header alone; nothing is fetched."""
-    from phiplug.card import card_of
-    from phiplug.cli import card
+    from phiplug.cli import modelinfo
+    from phiplug.modelinfo.description import describe
     from phiplug.plugins import Plugins
 
     plugins = Plugins.installed()
     plugins.backends()  # loaded, because a backend may know models of its own
-    found = card_of(_here(model, plugins), plugins, template=template_source(chat_template))
+    found = describe(_here(model, plugins), plugins, template=template_source(chat_template))
     if as_json:
         typer.echo(json.dumps(asdict(found), ensure_ascii=False))
     elif template:
-        card.print_template(found)
+        modelinfo.print_template(found)
     else:
-        card.print_card(found)
+        modelinfo.print_description(found)
 
 
 @app.command()
@@ -90,8 +90,8 @@ def rm(model: Model) -> None:
     """Remove a model from the hub's cache."""
     from rich.filesize import decimal
 
-    from phiplug.inventory import remove
     from phiplug.load import aliases
+    from phiplug.models.local import remove
     from phiplug.plugins import Plugins
 
     freed = remove(model, aliases=aliases(Plugins.installed()))
@@ -101,7 +101,7 @@ def rm(model: Model) -> None:
 def _here(reference: str, plugins: Plugins) -> ModelFiles:
     """Find a model that is on this machine; to look into one is no reason to fetch it."""
     from phiplug.load import aliases, find
-    from phiplug.reference import parse
+    from phiplug.models.reference import parse
 
     try:
         return find(reference, plugins, offline=True)
@@ -114,14 +114,14 @@ def _here(reference: str, plugins: Plugins) -> ModelFiles:
 
 
 def _stored() -> list[StoredModel]:
-    from phiplug.inventory import in_cache, in_packages
+    from phiplug.models.local import in_cache, in_packages
 
     return in_packages() + in_cache()
 
 
 def _named(aliases: Mapping[str, Sequence[str]]) -> dict[str, Path | None]:
     """Return where the model of each short name is; None where it is not on this machine."""
-    from phiplug.hub import resolve
+    from phiplug.models.hub import resolve
 
     found: dict[str, Path | None] = dict.fromkeys(aliases)
     for name in aliases:
@@ -132,15 +132,15 @@ def _named(aliases: Mapping[str, Sequence[str]]) -> dict[str, Path | None]:
 
 def _row(model: StoredModel, names: list[str]) -> dict[str, Any]:  # Any: what JSON holds
     """Describe a model of the list; one whose header cannot be read is listed with the reason."""
-    from phiplug.card import licence_of
-    from phiplug.facts import ModelFacts, facts_of
+    from phiplug.modelinfo.description import licence_of
+    from phiplug.models.metadata import ModelMetadata, read_metadata
     from phiplug.spi import ModelFiles
 
     files = ModelFiles(names[0] if names else model.reference, model.path, model.format)
     try:
-        facts, problem = facts_of(files), None
+        metadata, problem = read_metadata(files), None
     except ModelError as error:
-        facts, problem = ModelFacts(), f"{error} [{type(error).__name__}]"
+        metadata, problem = ModelMetadata(), f"{error} [{type(error).__name__}]"
     return {
         "reference": model.reference,
         "aliases": names,
@@ -148,7 +148,7 @@ def _row(model: StoredModel, names: list[str]) -> dict[str, Any]:  # Any: what J
         "format": model.format,
         "size": model.size,
         "place": model.place,
-        "quantization": facts.quantization,
-        "licence": licence_of(files, facts),
+        "quantization": metadata.quantization,
+        "licence": licence_of(files, metadata),
         "problem": problem,
     }

@@ -15,7 +15,7 @@ from phiplug.cli.flags import OUTPUT, BackendsFlags, command_app, takes
 from phiplug.errors import InvalidParameter
 
 if TYPE_CHECKING:
-    from phiplug.parity import Agreement, Parity
+    from phiplug.bench.parity import Agreement, Parity
 
 app = command_app()
 
@@ -38,7 +38,7 @@ class ParityFlags:
 @takes(BackendsFlags, ParityFlags)
 def parity(load: BackendsFlags, flags: ParityFlags) -> None:
     """Measure how far two engines agree on one model."""
-    from phiplug.parity import compare, work
+    from phiplug.bench.parity import compare, work
 
     if len(load.backends or ()) != 2:
         raise InvalidParameter("backend", "parity compares two", hint="as in -b llama-cpp -b mlx")
@@ -56,7 +56,7 @@ def parity(load: BackendsFlags, flags: ParityFlags) -> None:
 
 
 def _texts(path: Path | None) -> list[str]:
-    from phiplug.parity import default_prompts, split_prompts
+    from phiplug.bench.parity import default_prompts, split_prompts
 
     if path is None:
         return default_prompts()

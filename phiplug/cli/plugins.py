@@ -83,7 +83,7 @@ def check(
 @app.command()
 def new(name: Annotated[str, typer.Argument(help="Of the backend: lower case, digits and hyphens.")]) -> None:
     """Write a small distribution with a backend that passes the check."""
-    from phiplug.scaffold import write_plugin
+    from phiplug.plugins.scaffold import write_plugin
 
     folder = write_plugin(name, Path.cwd())
     typer.echo(f"wrote {folder.name}/; next:\n  pip install ./{folder.name}\n  phiplug plugins check {name}")

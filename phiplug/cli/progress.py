@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class DownloadBar:
-    """A `phiplug.download.Progress` that people look at."""
+    """A `phiplug.models.download.Progress` that people look at."""
 
     def __init__(self) -> None:
         self._name = ""

@@ -154,8 +154,8 @@ def summary(llm: LLM, usage: Usage, timings: Timings) -> str:
 
 def _report(llm: LLM, completion: Completion) -> dict[str, Any]:  # Any: what JSON holds
     """Return everything about one answer, for --json."""
-    from phiplug.hub import checksum_of
-    from phiplug.load import memo
+    from phiplug.load import cache
+    from phiplug.models.hub import checksum_of
 
     info, timings = llm.info, completion.timings
     path = llm.files.path
@@ -171,7 +171,7 @@ def _report(llm: LLM, completion: Completion) -> dict[str, Any]:  # Any: what JS
         "model": {
             "reference": llm.files.reference,
             "path": str(path),
-            "sha256": checksum_of(llm.files, memo()),
+            "sha256": checksum_of(llm.files, cache()),
             "quantization": info.quantization,
             "facts": dict(info.facts),
         },

@@ -66,7 +66,7 @@ def obey(line: str, session: Session) -> None:
 
 def completions() -> Completions:
     """Return what the Tab key offers."""
-    from phiplug.plugins import BACKENDS, Plugins
+    from phiplug.plugins.manager import BACKENDS, Plugins
 
     after: dict[str, dict[str, None]] = {
         "set": dict.fromkeys(SETTINGS),

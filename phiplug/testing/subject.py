@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import pytest
 
-from phiplug import hub
-from phiplug.aliases import ALIASES
 from phiplug.errors import BackendNotFound, ModelNotFound, UnsupportedParameter
-from phiplug.plugins import BACKENDS, Plugins
+from phiplug.models import hub
+from phiplug.models.aliases import ALIASES
+from phiplug.plugins.manager import BACKENDS, Plugins
 from phiplug.spi import Backend, LoadOptions, Model, ModelFiles, Step
 
 if TYPE_CHECKING:

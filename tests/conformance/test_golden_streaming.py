@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from phiplug.detokenize import Detokenizer
+from phiplug.engine.detokenize import Detokenizer
 
 ROWS = json.loads((Path(__file__).parents[1] / "data" / "streaming.json").read_text(encoding="utf-8"))
 SOURCE = Path(__file__).parents[3] / "shared" / "golden" / "streaming.json"

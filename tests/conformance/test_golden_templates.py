@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from phiplug.errors import TemplateFailed
-from phiplug.sandbox import Sandbox
+from phiplug.text.sandbox import Sandbox
 
 SOURCE = Path(__file__).parents[3] / "shared" / "golden" / "chat_templates.json"
 ROWS = json.loads(SOURCE.read_text(encoding="utf-8"))["records"] if SOURCE.is_file() else []

@@ -9,8 +9,8 @@ import time
 import pytest
 
 from phiplug.errors import TemplateFailed
-from phiplug.sandbox import Sandbox
-from phiplug.sandbox.ledger import OWN
+from phiplug.text.sandbox import Sandbox
+from phiplug.text.sandbox.ledger import OWN
 
 _DEEP = 400  # deeper than Python recurses through Jinja's parser
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from conftest import absent
 
+from phiplug.bench.parity import default_prompts
 from phiplug.llm import PromptOptions
 from phiplug.load import load
-from phiplug.parity import default_prompts
 from phiplug.sampling import Sampler
 from phiplug.types import SamplingParams
 

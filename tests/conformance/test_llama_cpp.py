@@ -20,7 +20,7 @@ from phiplug.errors import (
     PhiplugError,
     UnsupportedParameter,
 )
-from phiplug.spi import LoadOptions, ModelFiles, Remeasurable, Retunable, Step
+from phiplug.spi import Autotunes, LoadOptions, ModelFiles, Remeasurable, Step
 from phiplug.testing import BackendContract
 from phiplug_llama_cpp import threads
 from phiplug_llama_cpp.library import library
@@ -305,21 +305,21 @@ def soon(monkeypatch):
 
 
 class Memory:
-    """A memo in a dict."""
+    """A cache in a dict."""
 
     def __init__(self):
         self.facts = {}
 
-    def recall(self, key):
+    def get(self, key):
         return self.facts.get(key)
 
-    def remember(self, key, value):
+    def set(self, key, value):
         self.facts[key] = value
 
 
 def test_the_number_of_threads_is_measured_and_remembered(load, soon):
     memory = Memory()
-    model = load(threads=None, memo=memory)
+    model = load(threads=None, cache=memory)
     first = model.info.threads
     assert first == usable_cores()
     greedy(model, ids(3), 2)
@@ -333,9 +333,9 @@ def test_the_number_of_threads_is_measured_and_remembered(load, soon):
 @pytest.mark.skipif(len(candidates(usable_cores())) < 2, reason="one core leaves nothing to choose")
 def test_retune_moves_to_what_was_not_tried_and_close_keeps_both(load, soon):
     memory = Memory()
-    model = load(threads=None, memo=memory)
+    model = load(threads=None, cache=memory)
     for expected in candidates(usable_cores())[:2]:
-        model.retune()
+        model.autotune()
         assert model.info.threads == expected
         model.rewind(0, 0)
         greedy(model, ids(3), 2)
@@ -347,35 +347,35 @@ def test_retune_moves_to_what_was_not_tried_and_close_keeps_both(load, soon):
 def test_what_was_remembered_is_used_from_the_first_pass(load):
     memory = Memory()
     seconds = {str(usable_cores()): 1.0, str(usable_cores() - 1): 0.1}
-    memory.recall = lambda _: {"day": time.strftime("%Y-%m-%d"), "seconds": seconds}
-    assert load(threads=None, memo=memory).info.threads == usable_cores() - 1
+    memory.get = lambda _: {"day": time.strftime("%Y-%m-%d"), "seconds": seconds}
+    assert load(threads=None, cache=memory).info.threads == usable_cores() - 1
 
 
 @pytest.mark.parametrize("fact", [None, {"2": 1.0}, {"day": "2026-01-01"}, "damaged"])
 def test_a_memo_that_is_no_use_is_as_good_as_none(load, fact):
     memory = Memory()
-    memory.recall = lambda _: fact
-    assert load(threads=None, memo=memory).info.threads == usable_cores()
+    memory.get = lambda _: fact
+    assert load(threads=None, cache=memory).info.threads == usable_cores()
 
 
 @pytest.mark.skipif(len(candidates(usable_cores())) < 2, reason="one core leaves nothing to choose")
 def test_a_benchmark_has_all_candidates_tried_again(load, soon):
-    model = load(threads=None, memo=Memory())
+    model = load(threads=None, cache=Memory())
     for _ in range(3):
         greedy(model, ids(3), 2)
-        model.retune()
+        model.autotune()
         model.rewind(0, 0)
     assert isinstance(model, Remeasurable)
     model.forget()
-    model.retune()
+    model.autotune()
     assert model.info.threads == candidates(usable_cores())[0]
 
 
 def test_a_fixed_number_of_threads_stays(load, soon):
     model = load(threads=1)
-    assert isinstance(model, Retunable)
+    assert isinstance(model, Autotunes)
     greedy(model, ids(3), 2)
-    model.retune()
+    model.autotune()
     assert model.info.threads == 1
 
 

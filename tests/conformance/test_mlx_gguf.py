@@ -13,7 +13,7 @@ import pytest
 from tiny_architectures import CONTEXT, TINY, VOCAB, blocks, write
 
 from phiplug.errors import ModelCorrupt, ModelError, ModelNotFound, ModelUnsupported, OutOfMemory, PhiplugError
-from phiplug.quantization import BLOCK_OF
+from phiplug.gguf.quantization import BLOCK_OF
 from phiplug.spi import LoadOptions, Model, ModelFiles, Step
 
 pytestmark = pytest.mark.usefixtures("mlx", "llama_cpp")

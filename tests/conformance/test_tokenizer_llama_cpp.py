@@ -16,8 +16,8 @@ import tiny
 from varied import CONTROL_TOKENS, varied
 
 from phiplug.gguf import read_header
-from phiplug.pretokenizers import PRE_TOKENIZERS
-from phiplug.tokenizer import tokenizer_of
+from phiplug.text.pretokenizers import PRE_TOKENIZERS
+from phiplug.text.tokenizer import tokenizer_of
 
 STRINGS = 2000
 WHOLE_WORD = "\u0120unmergeable"  # a token that no merge leads to: only where merges are ignored is it found

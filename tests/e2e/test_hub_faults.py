@@ -19,9 +19,9 @@ import pytest
 from fake_hub import FakeHub, Fault, etag_of
 from huggingface_hub import constants
 
-from phiplug import download
 from phiplug.errors import DownloadFailed, ModelCorrupt, ModelNotFound, PhiplugError
-from phiplug.hub import resolve
+from phiplug.models import download
+from phiplug.models.hub import resolve
 
 SIZE = 512 * 1024
 WEIGHTS = b"GGUF" + random.Random(0).randbytes(SIZE - 4)
@@ -437,7 +437,7 @@ def process(hub, cache, monkeypatch):
     """Start a process that asks for the model, with nothing but the environment to lead it to the hub."""
     started = []
     environment = os.environ | {"HF_ENDPOINT": hub.endpoint, "HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "0"}
-    script = f"from phiplug.hub import resolve; print(resolve({MODEL!r}, aliases={{}}).path)"
+    script = f"from phiplug.models.hub import resolve; print(resolve({MODEL!r}, aliases={{}}).path)"
 
     def start():
         started.append(subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE))

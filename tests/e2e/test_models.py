@@ -120,7 +120,7 @@ def test_a_real_model_says_what_it_is(phiplug, smollm2):
 
 def test_the_ids_of_the_sample_are_those_that_a_model_is_given(phiplug, smollm2):
     from phiplug.gguf import read_header
-    from phiplug.tokenizer import tokenizer_of
+    from phiplug.text.tokenizer import tokenizer_of
 
     seen = info(phiplug, str(smollm2))["template"]["preview"]
     assert seen["ids"] == tokenizer_of(read_header(smollm2)).encode(seen["text"])

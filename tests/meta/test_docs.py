@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from phiplug import hookspecs, spi
+from phiplug import spi
 from phiplug.cli.flags import command_app
-from phiplug.plugins import Plugins
+from phiplug.plugins import Plugins, hookspecs
 from phiplug.spi import ModelFiles
 from phiplug.types import Request, SamplingParams, Timings, Usage
 
@@ -117,3 +117,16 @@ def test_the_contract_in_the_docs_is_the_contract():
 def test_links_between_documents_lead_somewhere(path):
     for target in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
         assert (path.parent / target).exists(), target
+
+
+def test_the_tree_in_the_readme_is_the_tree_on_disk():
+    root = DOCS.parent
+    tree = (root / "README.md").read_text(encoding="utf-8").split("## The tree")[1].split("```")[1]
+    named = {
+        word.rstrip("/")
+        for line in tree.splitlines()
+        if line.startswith("  ")
+        for word in re.split(r" {2,}", line.strip())[0].split()
+    }
+    there = {path.name for path in (root / "phiplug").iterdir()} - {"__pycache__", "py.typed"}
+    assert named == there

@@ -14,12 +14,12 @@ import pytest
 from phiplug.bench import meters
 from phiplug.bench.conduct import Plan, shuffled
 from phiplug.bench.identity import identity_of
+from phiplug.bench.parity import agreement, compare, default_prompts, picks
 from phiplug.bench.worker import GREEDY, Task, Worker, bare, serve, through
 from phiplug.bench.workload import hash_of, prompt_ids
 from phiplug.errors import InvalidParameter, NotInstalled
 from phiplug.load import load
-from phiplug.memo import FileMemo
-from phiplug.parity import agreement, compare, default_prompts, picks
+from phiplug.models.cache import FileCache
 from phiplug.spi import ModelFiles
 from phiplug.types import Request
 
@@ -141,12 +141,12 @@ def test_agreement_is_the_first_part_of_a_whole_comparison():
 
 
 def test_a_model_is_its_files_checksum(tmp_path):
-    memo = FileMemo(tmp_path / "memo.json")
+    cache = FileCache(tmp_path / "cache.json")
     page = tmp_path / "page.txt"
     page.write_text("abc\n")
-    first = identity_of(ModelFiles("page", page, "toy"), memo)
+    first = identity_of(ModelFiles("page", page, "toy"), cache)
     page.write_text("abd\n")
-    second = identity_of(ModelFiles(str(page), page, "toy"), memo)
+    second = identity_of(ModelFiles(str(page), page, "toy"), cache)
     assert (first.size, first.reference, second.reference) == (4, "page", "page.txt")  # a path's folders are private
     assert first.sha256 != second.sha256
 
@@ -155,16 +155,16 @@ def test_a_folder_is_the_checksum_of_all_its_weights(tmp_path):
     for name in ("a.safetensors", "b.safetensors"):
         (tmp_path / name).write_bytes(b"\x02\0\0\0\0\0\0\0{}")
     (tmp_path / "config.json").write_text("{}")
-    memo = FileMemo(tmp_path / "memo.json")
-    first = identity_of(ModelFiles("x", tmp_path, "folder"), memo)
+    cache = FileCache(tmp_path / "cache.json")
+    first = identity_of(ModelFiles("x", tmp_path, "folder"), cache)
     (tmp_path / "b.safetensors").write_bytes(b"\x03\0\0\0\0\0\0\0{} ")
-    second = identity_of(ModelFiles("x", tmp_path, "folder"), memo)
+    second = identity_of(ModelFiles("x", tmp_path, "folder"), cache)
     assert first.size == 20
     assert first.sha256 != second.sha256
 
 
 def test_smollm2s_tied_embeddings_are_read_for_every_token(smollm2, tmp_path):
-    found = identity_of(ModelFiles("smollm2", smollm2, "gguf"), FileMemo(tmp_path / "memo.json"))
+    found = identity_of(ModelFiles("smollm2", smollm2, "gguf"), FileCache(tmp_path / "cache.json"))
     assert found.bytes_per_token == pytest.approx(found.parameters * found.bits_per_weight / 8, rel=1e-9)
     assert found.size == smollm2.stat().st_size
 
@@ -211,12 +211,12 @@ def test_a_model_that_measures_its_threads_is_given_time_to_settle():
     worker = Worker(replace(TASK, slots=2), "toy")
     model, threads, told = worker._llm.engine.model, iter([4, 2, 4, 4, 9]), []
 
-    def retune():
-        told.append("retune")
+    def autotune():
+        told.append("autotune")
         model.info = replace(model.info, threads=next(threads))
 
-    model.retune, model.forget = retune, lambda: told.append("forget")
+    model.autotune, model.forget = autotune, lambda: told.append("forget")
     loaded, _ = worker.warm_up(positions=0)
-    assert told == ["forget", *["retune"] * 4]
+    assert told == ["forget", *["autotune"] * 4]
     assert loaded.threads == 4
     assert list(threads) == [9]  # nothing changes once the rounds begin

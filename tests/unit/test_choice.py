@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from phiplug.choice import choose
 from phiplug.errors import BackendUnavailable, ModelUnsupported
+from phiplug.plugins.choice import choose
 from phiplug.spi import Backend, ModelFiles, Probe
 
 FILES = ModelFiles("some.gguf", Path("some.gguf"), "gguf")

@@ -13,7 +13,7 @@ from phiplug.engine import Engine
 from phiplug.errors import BackendFailed, InvalidParameter, ModelBusy, PromptTooLong, UnsupportedParameter
 from phiplug.llm import LLM
 from phiplug.spi import ModelFiles
-from phiplug.template import ChatTemplate
+from phiplug.text.template import ChatTemplate
 from phiplug.transcript import SETTINGS, AnswerOptions, Transcript, read_transcript
 from phiplug.types import Message, SamplingParams
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phiplug.detokenize import Detokenizer
+from phiplug.engine.detokenize import Detokenizer
 
 
 def decoded(pieces):

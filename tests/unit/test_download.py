@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phiplug.download import Quiet, RemoteFile, fetch, partial_of, retry_after
 from phiplug.errors import DownloadFailed
+from phiplug.models.download import Quiet, RemoteFile, fetch, partial_of, retry_after
 
 CONTENT = b"GGUF and so on"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

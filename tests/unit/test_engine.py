@@ -270,9 +270,9 @@ def test_threads_are_chosen_anew_only_before_requests_that_allow_it():
     model = ScriptedModel(script(3, 0))
     engine = Engine(model, Letters())
     answer(engine, request())
-    assert model.retunes == 0
-    answer(engine, request(retunable=True))
-    assert model.retunes == 1
+    assert model.autotunes == 0
+    answer(engine, request(may_autotune=True))
+    assert model.autotunes == 1
 
 
 def test_timings_and_usage_are_counted():
@@ -370,11 +370,11 @@ def test_a_stream_is_cancelled_though_something_else_holds_its_inside():
     assert next(engine.stream(request())).tokens == (1,)
 
 
-def test_a_backend_that_cannot_retune_is_named():
+def test_a_backend_that_cannot_autotune_is_named():
     model = ScriptedModel()
-    model.retune = lambda: 1 / 0
+    model.autotune = lambda: 1 / 0
     with pytest.raises(BackendFailed, match="ZeroDivisionError"):
-        next(Engine(model, Letters()).stream(request(retunable=True)))
+        next(Engine(model, Letters()).stream(request(may_autotune=True)))
 
 
 def test_a_slot_that_kept_less_than_whole_chunks_is_cut_to_them():

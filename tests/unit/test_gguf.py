@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from phiplug.errors import ModelCorrupt, ModelError, ModelNotFound, ModelUnsupported
 from phiplug.gguf import map_tensor, read_header
-from phiplug.gguf_values import MAX_STRING
-from phiplug.quantization import BLOCKS, FILE_TYPES
+from phiplug.gguf.quantization import BLOCKS, FILE_TYPES
+from phiplug.gguf.values import MAX_STRING
 
 U32, F32, STRING, ARRAY, U64 = 4, 6, 8, 9, 10
 

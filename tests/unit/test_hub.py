@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from phiplug.aliases import ALIASES
 from phiplug.errors import InvalidParameter, ModelCorrupt, ModelError, ModelNotFound
-from phiplug.hub import resolve, sha256_of
-from phiplug.reference import parse
+from phiplug.models.aliases import ALIASES
+from phiplug.models.hub import resolve, sha256_of
+from phiplug.models.reference import parse
 
 
 @pytest.fixture
@@ -226,19 +226,19 @@ def test_smollm2_is_looked_for_in_its_package_first():
     assert parse(second).kind == "hub"
 
 
-class DictMemo(dict):
-    """A memo in memory."""
+class DictCache(dict):
+    """A cache in memory."""
 
-    recall = dict.get
-    remember = dict.__setitem__
+    get = dict.get
+    set = dict.__setitem__
 
 
 def test_a_checksum_is_remembered_until_the_file_changes(tmp_path):
-    path, memo = tmp_path / "phi.gguf", DictMemo()
+    path, cache = tmp_path / "phi.gguf", DictCache()
     path.write_bytes(b"one")
-    assert sha256_of(path, memo) == hashlib.sha256(b"one").hexdigest()
-    (key,) = memo
-    memo[key] = "remembered"
-    assert sha256_of(path, memo) == "remembered"
+    assert sha256_of(path, cache) == hashlib.sha256(b"one").hexdigest()
+    (key,) = cache
+    cache[key] = "remembered"
+    assert sha256_of(path, cache) == "remembered"
     path.write_bytes(b"three")
-    assert sha256_of(path, memo) == hashlib.sha256(b"three").hexdigest()
+    assert sha256_of(path, cache) == hashlib.sha256(b"three").hexdigest()

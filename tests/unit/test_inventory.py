@@ -7,8 +7,8 @@ import pytest
 from huggingface_hub import constants
 
 from phiplug.errors import InvalidParameter, ModelError, ModelNotFound
-from phiplug.hub import resolve
-from phiplug.inventory import StoredModel, in_cache, in_packages, remove
+from phiplug.models.hub import resolve
+from phiplug.models.local import StoredModel, in_cache, in_packages, remove
 
 NEW, OLD = "a" * 40, "b" * 40
 

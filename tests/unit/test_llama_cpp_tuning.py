@@ -8,8 +8,8 @@ from phiplug_llama_cpp.tuning import Tuning
 
 
 class Memory(dict):
-    recall = dict.get
-    remember = dict.__setitem__
+    get = dict.get
+    set = dict.__setitem__
 
 
 @pytest.fixture

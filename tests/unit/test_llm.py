@@ -12,7 +12,7 @@ from phiplug.engine import Engine
 from phiplug.errors import InvalidParameter, PhiplugWarning, PromptTooLong, RequestError, TemplateFailed
 from phiplug.llm import LLM, PromptOptions
 from phiplug.spi import ModelFiles
-from phiplug.template import ChatTemplate
+from phiplug.text.template import ChatTemplate
 from phiplug.types import Message, SamplingParams
 
 PLAIN = "{% for message in messages %}{{ message.content }}{% endfor %}"
@@ -125,7 +125,7 @@ def test_a_prompt_that_is_too_long_is_refused_at_once():
 @pytest.mark.parametrize(("given", "reuse"), [({"seed": 1}, "chunks"), ({"temperature": 0.0}, "chunks"), ({}, "all")])
 def test_requests_that_can_be_repeated_reuse_only_what_keeps_them_so(given, reuse):
     request = llm().stream("abc", **given).request
-    assert (request.reuse, request.retunable) == (reuse, reuse == "all")
+    assert (request.reuse, request.may_autotune) == (reuse, reuse == "all")
 
 
 def test_one_stop_string_may_be_given_as_it_is():

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from phiplug.errors import ModelUnsupported
 from phiplug.gguf import TensorInfo
-from phiplug.quantization import BLOCK_OF
+from phiplug.gguf.quantization import BLOCK_OF
 
 pytestmark = pytest.mark.usefixtures("mlx", "llama_cpp")
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from scripted import Letters, ScriptedModel
 
+from phiplug.bench.parity import CONTINUATION, agreement, compare, default_prompts, split_prompts, work
 from phiplug.engine import Engine
 from phiplug.errors import InvalidParameter
 from phiplug.llm import LLM
-from phiplug.parity import CONTINUATION, agreement, compare, default_prompts, split_prompts, work
 from phiplug.spi import ModelFiles
-from phiplug.template import ChatTemplate
+from phiplug.text.template import ChatTemplate
 
 TEXTS = ["abcdefghij", "klmno"]
 

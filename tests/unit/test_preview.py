@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from phiplug.errors import TemplateFailed
-from phiplug.preview import SAMPLE, preview
-from phiplug.template import ChatTemplate
+from phiplug.modelinfo.preview import SAMPLE, preview
+from phiplug.text.template import ChatTemplate
 from phiplug.types import Message
 
 TURNS = "{% for m in messages %}[{{ m.content }}]{% endfor %}"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phiplug.errors import InvalidParameter
-from phiplug.reference import Reference, is_inside, parse
+from phiplug.models.reference import Reference, is_inside, parse
 
 
 def test_a_text_with_a_slash_is_a_path():

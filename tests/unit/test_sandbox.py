@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phiplug.errors import TemplateFailed
-from phiplug.sandbox import MAX_SOURCE, Sandbox
-from phiplug.sandbox.deadline import OutOfTime, within
-from phiplug.sandbox.ledger import OWN, BoundExceeded, Ledger
+from phiplug.text.sandbox import MAX_SOURCE, Sandbox
+from phiplug.text.sandbox.deadline import OutOfTime, within
+from phiplug.text.sandbox.ledger import OWN, BoundExceeded, Ledger
 
 
 def rendered(source, **variables):
@@ -117,7 +117,7 @@ def test_a_template_may_add_so_much_and_no_more():
 
 
 def test_a_loop_without_end_is_ended(monkeypatch):
-    monkeypatch.setattr("phiplug.sandbox.render.MAX_SECONDS", 0.05)
+    monkeypatch.setattr("phiplug.text.sandbox.render.MAX_SECONDS", 0.05)
     assert "took more than 0.05 s" in refused("{% for a in range(9999) %}" * 3 + "{% endfor %}" * 3)
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phiplug.errors import ModelCorrupt, ModelError, ModelNotFound
-from phiplug.selection import Selection, first_parts, parts, select, shards, spell
+from phiplug.models.selection import Selection, first_parts, parts, select, shards, spell
 
 FOLDER = ["config.json", "model.safetensors", "tokenizer.json"]
 SPLIT = ["q8/phi-Q8_0-00001-of-00002.gguf", "q8/phi-Q8_0-00002-of-00002.gguf"]

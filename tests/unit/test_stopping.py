@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from phiplug.engine.stopping import StopFilter
 from phiplug.errors import InvalidParameter
-from phiplug.stopping import StopFilter
 
 
 def filtered(pieces, stops):

@@ -8,7 +8,7 @@ import pytest
 
 from phiplug.errors import InvalidParameter, ModelCorrupt, TemplateFailed
 from phiplug.spi import ModelFiles
-from phiplug.template import ChatTemplate, find_template
+from phiplug.text.template import ChatTemplate, find_template
 from phiplug.types import Message
 
 TEMPLATES = Path(__file__).parents[1] / "data" / "templates"

@@ -17,8 +17,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from phiplug.errors import ModelCorrupt, ModelNotFound, ModelUnsupported
 from phiplug.gguf import read_header
 from phiplug.spi import ModelFiles
-from phiplug.tokenizer import load_tokenizer, tokenizer_of, with_bos
-from phiplug.vocabulary import merges_of_scores, stop_texts
+from phiplug.text.tokenizer import load_tokenizer, tokenizer_of, with_bos
+from phiplug.text.vocabulary import merges_of_scores, stop_texts
 
 CONTROLS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 

@@ -1,5 +1,5 @@
 """Jinja source and variables -> text, with bounds on what a template may do, on its time and on its output."""
 
-from phiplug.sandbox.render import MAX_SOURCE, Sandbox
+from phiplug.text.sandbox.render import MAX_SOURCE, Sandbox
 
 __all__ = ["MAX_SOURCE", "Sandbox"]

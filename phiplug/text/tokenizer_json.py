@@ -14,7 +14,7 @@ from typing import Any
 import tokenizers
 
 from phiplug.errors import ModelCorrupt, ModelNotFound, ModelUnsupported
-from phiplug.vocabulary import Spelling, Traits, stop_texts
+from phiplug.text.vocabulary import Spelling, Traits, stop_texts
 
 
 def read_tokenizer_json(folder: Path) -> tuple[tokenizers.Tokenizer, int, Traits]:

@@ -17,9 +17,9 @@ import jinja2.debug  # which Jinja imports when a template fails; a deadline mus
 from jinja2 import meta
 
 from phiplug.errors import TemplateFailed
-from phiplug.sandbox.deadline import OutOfTime, within
-from phiplug.sandbox.environment import BoundedEnvironment, Refused
-from phiplug.sandbox.ledger import LEDGER, BoundExceeded, Ledger
+from phiplug.text.sandbox.deadline import OutOfTime, within
+from phiplug.text.sandbox.environment import BoundedEnvironment, Refused
+from phiplug.text.sandbox.ledger import LEDGER, BoundExceeded, Ledger
 
 MAX_SOURCE = 256 * 1024  # characters; the longest template that a known model brings has 17 K
 MAX_SECONDS = 1.0  # of the processor, for compiling and rendering together; a render takes less than 1 ms

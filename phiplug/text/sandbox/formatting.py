@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from jinja2.sandbox import SandboxedEnvironment, SandboxedFormatter
 
-from phiplug.sandbox.ledger import BoundExceeded, admit, reserve, size_of
+from phiplug.text.sandbox.ledger import BoundExceeded, admit, reserve, size_of
 
 _MAX_WIDTH = 999  # of a field in a format
 _MAX_INDENT = 100

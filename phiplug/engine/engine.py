@@ -1,7 +1,7 @@
 """The token loop: requests -> chunks of text, one sequence or many at once.
 
 The engine owns the ids; the backend owns the key-value cache behind them, slot by slot. What a row of logits becomes is
-`phiplug.answer`'s business. The engine knows nothing of templates, files or how a backend was found.
+`phiplug.engine.sequence`'s business. The engine knows nothing of templates, files or how a backend was found.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from phiplug.answer import Answer
+from phiplug.engine.sequence import Answer
 from phiplug.errors import (
     BackendFailed,
     ContractMismatch,
@@ -24,7 +24,7 @@ from phiplug.errors import (
     PromptTooLong,
     RequestError,
 )
-from phiplug.spi import Retunable, Step
+from phiplug.spi import Autotunes, Step
 
 if TYPE_CHECKING:
     from phiplug.spi import Logits, Model, Pass, Tokenizer
@@ -101,7 +101,7 @@ class Engine:
 
     def _run(self, requests: Sequence[Request], *, started: float) -> Generator[tuple[int, Chunk]]:
         with self._turn:
-            self._retune(requests)
+            self._autotune(requests)
             live = self._begin(requests, started)
             while live:
                 going = [sequence for sequence in live if sequence.answer.finish_reason is None]
@@ -176,9 +176,9 @@ class Engine:
             if min(request.prompt_ids) < 0 or max(request.prompt_ids) >= self._vocab_size:
                 raise InvalidParameter("prompt", f"has an id outside the model's vocabulary of {self._vocab_size}")
 
-    def _retune(self, requests: Sequence[Request]) -> None:
-        if all(request.retunable for request in requests) and isinstance(self.model, Retunable):
-            self._guarded(self.model.retune)
+    def _autotune(self, requests: Sequence[Request]) -> None:
+        if all(request.may_autotune for request in requests) and isinstance(self.model, Autotunes):
+            self._guarded(self.model.autotune)
 
     def _guarded(self, call: Callable[[], T]) -> T:
         """Call the backend; what it raises that is not ours becomes ours and bears its name."""

@@ -18,9 +18,9 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
-from phiplug.sandbox import formatting
-from phiplug.sandbox.codegen import Generation, LedgerGenerator
-from phiplug.sandbox.ledger import BoundExceeded, admit, reserve
+from phiplug.text.sandbox import formatting
+from phiplug.text.sandbox.codegen import Generation, LedgerGenerator
+from phiplug.text.sandbox.ledger import BoundExceeded, admit, reserve
 
 _MAX_RANGE = 10_000  # numbers; templates count messages
 _MAX_CODE = 512 * 1024  # characters of Python, which compiling takes about 0.5 s for; a template of 17 KB makes 150 K

@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from phiplug.detokenize import Detokenizer
+from phiplug.engine.detokenize import Detokenizer
+from phiplug.engine.stopping import StopFilter
 from phiplug.sampling import Sampler
-from phiplug.stopping import StopFilter
 from phiplug.types import Chunk, FinishReason, Request, Timings, Usage
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from phiplug.download import Progress, RemoteFile, fetch, partial_of, retry_after
 from phiplug.errors import DownloadFailed, ModelNotFound, PhiplugError
-from phiplug.reference import Reference, is_inside
-from phiplug.selection import Selection, select
+from phiplug.models.download import Progress, RemoteFile, fetch, partial_of, retry_after
+from phiplug.models.reference import Reference, is_inside
+from phiplug.models.selection import Selection, select
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError

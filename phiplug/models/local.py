@@ -1,7 +1,7 @@
 """The hub's cache and the installed packages -> the models that are on this machine; and their removal.
 
 It reads names and sizes, no headers: what is inside a file is the header reader's to say. The cache's layout is
-described in `phiplug.repository`.
+described in `phiplug.models.repository`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from phiplug.errors import InvalidParameter, ModelError, ModelNotFound
-from phiplug.hub import cached
-from phiplug.reference import Reference, parse
-from phiplug.repository import cache_of, hub_cache, names_in
-from phiplug.selection import Selection, first_parts, select
+from phiplug.models.hub import cached
+from phiplug.models.reference import Reference, parse
+from phiplug.models.repository import cache_of, hub_cache, names_in
+from phiplug.models.selection import Selection, first_parts, select
 
 
 @dataclass(frozen=True, slots=True)

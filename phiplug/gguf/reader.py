@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phiplug.errors import ModelCorrupt, ModelNotFound, ModelUnsupported
-from phiplug.filekind import MAGIC, kind_of
-from phiplug.gguf_values import MAX_STRING, StringArray, ValueReader
-from phiplug.quantization import BLOCK_OF, BLOCKS, FILE_TYPES, Block
+from phiplug.gguf.filekind import MAGIC, kind_of
+from phiplug.gguf.quantization import BLOCK_OF, BLOCKS, FILE_TYPES, Block
+from phiplug.gguf.values import MAX_STRING, StringArray, ValueReader
 
 __all__ = ["Header", "StringArray", "TensorInfo", "map_tensor", "read_header"]
 
@@ -55,7 +55,7 @@ class TensorInfo:
     Attributes:
         name: as in the file: "blk.0.attn_q.weight".
         shape: rows first, as NumPy has it; ggml counts the other way round.
-        type: "F32", "Q4_1", ...; "type 99" for an id that `phiplug.quantization` does not know.
+        type: "F32", "Q4_1", ...; "type 99" for an id that `phiplug.gguf.quantization` does not know.
         path: the file that holds it.
         offset: of its first byte in that file.
         nbytes: how many bytes it takes; for an unknown type, how many there are before the next tensor.

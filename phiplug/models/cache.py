@@ -1,6 +1,6 @@
-"""A file of facts that were measured once: checksums of models, thread counts.
+"""A cache on disk for what was measured once: checksums of models, thread counts.
 
-JSON on disk <-> values by key. It knows nothing of what the facts mean, and losing it costs only the time to measure
+JSON on disk <-> values by key. It knows nothing of what the values mean, and losing it costs only the time to measure
 again; so every failure to read or write it is silent.
 """
 
@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any
 
 
-class FileMemo:
-    """A JSON object in a file, read at each `recall` and replaced whole at each `remember`."""
+class FileCache:
+    """A JSON object in a file, read at each `get` and replaced whole at each `set`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def recall(self, key: str) -> Any:  # Any: what JSON holds
+    def get(self, key: str) -> Any:  # Any: what JSON holds
         """Return what was remembered under `key`, or None."""
         return self._read().get(key)
 
-    def remember(self, key: str, value: Any) -> None:  # Any: what JSON holds
+    def set(self, key: str, value: Any) -> None:  # Any: what JSON holds
         """Remember a JSON value under `key`; two processes that do so at once may lose one of the two."""
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ class FileMemo:
 
     def _read(self) -> dict[str, Any]:  # Any: what JSON holds
         try:
-            facts = json.loads(self._path.read_text(encoding="utf-8"))
+            values = json.loads(self._path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return facts if isinstance(facts, dict) else {}
+        return values if isinstance(values, dict) else {}

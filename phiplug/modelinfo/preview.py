@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from phiplug.spi import Tokenizer
-    from phiplug.template import ChatTemplate
+    from phiplug.text.template import ChatTemplate
 
 SAMPLE = (
     Message("system", "You are a poet."),
@@ -48,7 +48,7 @@ def preview(template: ChatTemplate, tokenizer: Tokenizer, messages: Sequence[Mes
     Raises:
         TemplateFailed: the template is invalid, or refuses the rest too.
     """
-    from phiplug.tokenizer import with_bos
+    from phiplug.text.tokenizer import with_bos
 
     warnings = []
     try:

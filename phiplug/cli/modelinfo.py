@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from phiplug.card import Card, TemplateCard, TokenizerCard
+    from phiplug.modelinfo.description import ModelDescription, TemplateDescription, TokenizerDescription
 
 _UNKNOWN = "not said"
 _PIPE_WIDTH = 100_000  # characters
@@ -35,29 +35,29 @@ def print_list(rows: Sequence[dict[str, Any]]) -> None:  # Any: what JSON holds
     _print([table if rows else "there are no models here"])
 
 
-def print_card(card: Card) -> None:
+def print_description(description: ModelDescription) -> None:
     """Print what a model is, and what its template makes of a conversation."""
     _print(
         [
-            _plain(card.facts.name or card.reference, "bold"),
-            _rows(_card_rows(card)),
-            *_prompt(card.template),
-            *_problems(card.problems),
+            _plain(description.metadata.name or description.reference, "bold"),
+            _rows(_fields(description)),
+            *_prompt(description.template),
+            *_problems(description.problems),
         ]
     )
 
 
-def print_template(card: Card) -> None:
+def print_template(description: ModelDescription) -> None:
     """Print a model's chat template, the prompt that it renders, and the ids of that."""
-    _print([*_template(card), *_problems(card.problems)])
+    _print([*_template(description), *_problems(description.problems)])
 
 
-def _template(card: Card) -> Iterator[RenderableType]:
-    template = card.template
+def _template(description: ModelDescription) -> Iterator[RenderableType]:
+    template = description.template
     if template is None:
-        yield _plain(f"{card.reference} brings no chat template; give one with --chat-template, or use --raw")
+        yield _plain(f"{description.reference} brings no chat template; give one with --chat-template, or use --raw")
         return
-    yield _plain(f"chat template of {card.reference}", "bold")
+    yield _plain(f"chat template of {description.reference}", "bold")
     yield _barred(template.source)
     if template.variables is not None:
         yield _rows([("reads", ", ".join(template.variables))])
@@ -67,7 +67,7 @@ def _template(card: Card) -> Iterator[RenderableType]:
         yield _rows([(f"{len(ids)} ids", " ".join(map(str, ids)))])
 
 
-def _prompt(template: TemplateCard | None) -> Iterator[RenderableType]:
+def _prompt(template: TemplateDescription | None) -> Iterator[RenderableType]:
     if template is None or template.preview is None:
         return
     yield Text(f"\nthe prompt of a conversation of {', '.join(template.preview.roles)}", style="dim")
@@ -79,31 +79,33 @@ def _problems(problems: Iterable[str], style: str = "red") -> Iterator[Renderabl
     return (_plain(problem, style) for problem in problems)
 
 
-def _card_rows(card: Card) -> Iterator[tuple[str, str]]:
-    facts = card.facts
-    heads = facts.heads and f"{facts.heads} heads" + (f" ({facts.kv_heads} for keys)" if facts.kv_heads else "")
-    shape = [facts.layers and f"{facts.layers} layers", facts.width and f"{facts.width} wide", heads]
-    bits = facts.bits_per_weight and f"{facts.bits_per_weight:.2f} bits per weight"
-    yield "model", card.reference
-    yield "file", card.path
-    if facts.size is not None:
-        yield "size", decimal(facts.size)
-    yield "architecture", _joined(facts.architecture, *shape)
-    yield "parameters", f"{_short(facts.parameters)} ({facts.parameters:,})" if facts.parameters else _UNKNOWN
-    yield "weights", _joined(facts.quantization, bits)
-    yield "context", f"{facts.context_length} tokens" if facts.context_length else _UNKNOWN
-    yield "rope", facts.rope or _UNKNOWN
-    vocabulary = card.tokenizer and f"{card.tokenizer.vocab_size} tokens"
-    yield "tokenizer", _joined(facts.tokenizer, vocabulary)
-    if card.tokenizer:
-        yield "stop ids", _stops(card.tokenizer)
-    yield "source", facts.source or _UNKNOWN
-    yield "licence", facts.licence or _UNKNOWN
-    yield "backends", ", ".join(card.backends) or "none takes it"
-    yield "chat template", f"{len(card.template.source)} characters" if card.template else "none"
+def _fields(description: ModelDescription) -> Iterator[tuple[str, str]]:
+    metadata = description.metadata
+    heads = metadata.heads and f"{metadata.heads} heads" + (
+        f" ({metadata.kv_heads} for keys)" if metadata.kv_heads else ""
+    )
+    shape = [metadata.layers and f"{metadata.layers} layers", metadata.width and f"{metadata.width} wide", heads]
+    bits = metadata.bits_per_weight and f"{metadata.bits_per_weight:.2f} bits per weight"
+    yield "model", description.reference
+    yield "file", description.path
+    if metadata.size is not None:
+        yield "size", decimal(metadata.size)
+    yield "architecture", _joined(metadata.architecture, *shape)
+    yield "parameters", f"{_short(metadata.parameters)} ({metadata.parameters:,})" if metadata.parameters else _UNKNOWN
+    yield "weights", _joined(metadata.quantization, bits)
+    yield "context", f"{metadata.context_length} tokens" if metadata.context_length else _UNKNOWN
+    yield "rope", metadata.rope or _UNKNOWN
+    vocabulary = description.tokenizer and f"{description.tokenizer.vocab_size} tokens"
+    yield "tokenizer", _joined(metadata.tokenizer, vocabulary)
+    if description.tokenizer:
+        yield "stop ids", _stops(description.tokenizer)
+    yield "source", metadata.source or _UNKNOWN
+    yield "licence", metadata.licence or _UNKNOWN
+    yield "backends", ", ".join(description.backends) or "none takes it"
+    yield "chat template", f"{len(description.template.source)} characters" if description.template else "none"
 
 
-def _stops(tokenizer: TokenizerCard) -> str:
+def _stops(tokenizer: TokenizerDescription) -> str:
     return ", ".join(f"{token} {text}".strip() for token, text in tokenizer.stop_ids.items()) or "none"
 
 

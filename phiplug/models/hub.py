@@ -1,8 +1,7 @@
-"""A model reference -> local files.
+"""Finds the files of a model by its reference.
 
-Paths, installed packages, short names and the hub's cache are looked through here; what is not in the cache
-`phiplug.repository` fetches. It reads no header and knows nothing of what is inside a file; a damaged one is the header
-reader's to name.
+Paths, installed packages, short names and the hub's cache are looked through here; `phiplug.models.repository` fetches
+what is not in the cache. It reads no header: a damaged one is the header reader's to name.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from phiplug.download import Progress, Quiet
 from phiplug.errors import ModelCorrupt, ModelError, ModelNotFound
-from phiplug.reference import Reference, parse
-from phiplug.repository import is_offline, names_in, pull, snapshot_of
-from phiplug.selection import INDEX, Selection, parts, select, shards, spell
-from phiplug.spi import Memo, ModelFiles
+from phiplug.models.download import Progress, Quiet
+from phiplug.models.reference import Reference, parse
+from phiplug.models.repository import is_offline, names_in, pull, snapshot_of
+from phiplug.models.selection import INDEX, Selection, parts, select, shards, spell
+from phiplug.spi import Cache, ModelFiles
 
 
 def resolve(
@@ -57,26 +56,26 @@ def weight_files(files: ModelFiles) -> list[Path]:
     return [files.path.with_name(name) for name in parts(files.path.name)]
 
 
-def checksum_of(files: ModelFiles, memo: Memo) -> str:
+def checksum_of(files: ModelFiles, cache: Cache) -> str:
     """Return the SHA-256 of a model: of its one file, or of the list of its files with theirs."""
     paths = weight_files(files)
     if len(paths) == 1:
-        return sha256_of(paths[0], memo)
-    together = "".join(f"{path.name} {sha256_of(path, memo)}\n" for path in paths)
+        return sha256_of(paths[0], cache)
+    together = "".join(f"{path.name} {sha256_of(path, cache)}\n" for path in paths)
     return hashlib.sha256(together.encode()).hexdigest()
 
 
-def sha256_of(path: Path, memo: Memo) -> str:
+def sha256_of(path: Path, cache: Cache) -> str:
     """Return the SHA-256 of a file as 64 hexadecimal digits, remembered by its path, size and time of change."""
     found = path.resolve()
     stat = found.stat()
     key = f"sha256:{found}:{stat.st_size}:{stat.st_mtime_ns}"
-    known = memo.recall(key)
+    known = cache.get(key)
     if isinstance(known, str):
         return known
     with found.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    memo.remember(key, digest)
+    cache.set(key, digest)
     return digest
 
 

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import pluggy
 
-from phiplug import hookspecs
 from phiplug.errors import (
     BackendAmbiguous,
     BackendNotFound,
@@ -27,6 +26,7 @@ from phiplug.errors import (
     PluginError,
     PluginLoadError,
 )
+from phiplug.plugins import hookspecs
 from phiplug.spi import API_VERSION, Backend
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers
 from phiplug.errors import ModelCorrupt, ModelUnsupported
 from phiplug.gguf import Header, read_header
 from phiplug.spi import ModelFiles, Tokenizer
-from phiplug.tokenizer_json import read_tokenizer_json
-from phiplug.vocabulary import Traits, Vocabulary, vocabulary_of
+from phiplug.text.tokenizer_json import read_tokenizer_json
+from phiplug.text.vocabulary import Traits, Vocabulary, vocabulary_of
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 

@@ -10,14 +10,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from phiplug.aliases import ALIASES, Alias
-from phiplug.choice import accepting
 from phiplug.errors import PhiplugError
-from phiplug.facts import ModelFacts, facts_of
-from phiplug.preview import Preview, preview
-from phiplug.template import ChatTemplate, find_template
-from phiplug.tokenizer import load_tokenizer
-from phiplug.vocabulary import STOP_TEXTS
+from phiplug.modelinfo.preview import Preview, preview
+from phiplug.models.aliases import ALIASES, Alias
+from phiplug.models.metadata import ModelMetadata, read_metadata
+from phiplug.plugins.choice import accepting
+from phiplug.text.template import ChatTemplate, find_template
+from phiplug.text.tokenizer import load_tokenizer
+from phiplug.text.vocabulary import STOP_TEXTS
 
 if TYPE_CHECKING:
     from phiplug.plugins import Plugins
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class TokenizerCard:
+class TokenizerDescription:
     """What is to be known of a tokenizer.
 
     Attributes:
@@ -44,7 +44,7 @@ class TokenizerCard:
 
 
 @dataclass(frozen=True, slots=True)
-class TemplateCard:
+class TemplateDescription:
     """What is to be known of a chat template.
 
     Attributes:
@@ -59,14 +59,14 @@ class TemplateCard:
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
+class ModelDescription:
     """What is to be known of a model.
 
     Attributes:
         reference: what was asked for.
         path: the GGUF file (the first one of a split), or the folder.
         format: "gguf", "folder", or a plugin's own word.
-        facts: what the files say.
+        metadata: what the files say.
         tokenizer: None where it cannot be built.
         template: None where there is none.
         backends: the names of those that take such files, whether they work here or not.
@@ -76,14 +76,14 @@ class Card:
     reference: str
     path: str
     format: str
-    facts: ModelFacts
-    tokenizer: TokenizerCard | None
-    template: TemplateCard | None
+    metadata: ModelMetadata
+    tokenizer: TokenizerDescription | None
+    template: TemplateDescription | None
     backends: tuple[str, ...]
     problems: tuple[str, ...]
 
 
-def card_of(files: ModelFiles, plugins: Plugins, *, template: str | None = None) -> Card:
+def describe(files: ModelFiles, plugins: Plugins, *, template: str | None = None) -> ModelDescription:
     """Look into a model's files.
 
     Args:
@@ -96,53 +96,53 @@ def card_of(files: ModelFiles, plugins: Plugins, *, template: str | None = None)
         PluginError: a plugin failed.
     """
     problems: list[str] = []
-    facts = facts_of(files)
+    metadata = read_metadata(files)
     tokenizer = _tried(lambda: plugins.tokenizer(files) or load_tokenizer(files), problems)
     source = template or plugins.chat_template(files) or _tried(lambda: find_template(files), problems)
-    return Card(
+    return ModelDescription(
         reference=files.reference,
         path=str(files.path),
         format=files.format,
-        facts=replace(facts, licence=licence_of(files, facts), source=_source_of(files, facts)),
-        tokenizer=_tokenizer_card(tokenizer) if tokenizer else None,
-        template=_template_card(ChatTemplate(source), tokenizer, problems) if source else None,
+        metadata=replace(metadata, licence=licence_of(files, metadata), source=_source_of(files, metadata)),
+        tokenizer=_describe_tokenizer(tokenizer) if tokenizer else None,
+        template=_describe_template(ChatTemplate(source), tokenizer, problems) if source else None,
         backends=tuple(backend.name for backend in accepting(plugins.backends(), files)),
         problems=tuple(problems),
     )
 
 
-def licence_of(files: ModelFiles, facts: ModelFacts) -> str | None:
+def licence_of(files: ModelFiles, metadata: ModelMetadata) -> str | None:
     """Return a model's licence as its files spell it, or else as the table of short names has it."""
     alias = _alias_of(files)
-    return facts.licence or (alias.licence if alias else None)
+    return metadata.licence or (alias.licence if alias else None)
 
 
-def _source_of(files: ModelFiles, facts: ModelFacts) -> str | None:
+def _source_of(files: ModelFiles, metadata: ModelMetadata) -> str | None:
     """Return the page that the table of short names has, or else what the files say."""
     alias = _alias_of(files)
-    return alias.source if alias else facts.source
+    return alias.source if alias else metadata.source
 
 
 def _alias_of(files: ModelFiles) -> Alias | None:
     return next((alias for alias in ALIASES.values() if files.reference in (alias.name, *alias.references)), None)
 
 
-def _tokenizer_card(tokenizer: Tokenizer) -> TokenizerCard:
+def _describe_tokenizer(tokenizer: Tokenizer) -> TokenizerDescription:
     texts = {}
     for text in STOP_TEXTS.union(tokenizer.special_tokens.values()):
         ids = tokenizer.encode(text)
         if len(ids) == 1:
             texts[ids[0]] = text
     stops = {token: texts.get(token, "") for token in sorted(tokenizer.stop_ids)}
-    return TokenizerCard(tokenizer.vocab_size, tokenizer.bos_id, tokenizer.adds_bos, stops)
+    return TokenizerDescription(tokenizer.vocab_size, tokenizer.bos_id, tokenizer.adds_bos, stops)
 
 
-def _template_card(template: ChatTemplate, tokenizer: Tokenizer | None, problems: list[str]) -> TemplateCard:
+def _describe_template(template: ChatTemplate, tokenizer: Tokenizer | None, problems: list[str]) -> TemplateDescription:
     variables = _tried(template.variables, problems)
     if variables is None:
-        return TemplateCard(template.source)
+        return TemplateDescription(template.source)
     sample = _tried(lambda: preview(template, tokenizer), problems) if tokenizer else None
-    return TemplateCard(template.source, tuple(variables), sample)
+    return TemplateDescription(template.source, tuple(variables), sample)
 
 
 def _tried(part: Callable[[], T], problems: list[str]) -> T | None:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from phiplug.errors import ModelCorrupt, ModelUnsupported
 from phiplug.gguf import Header, StringArray
-from phiplug.pretokenizers import PRE_TOKENIZERS, PreTokenizer
+from phiplug.text.pretokenizers import PRE_TOKENIZERS, PreTokenizer
 
 Spelling = Literal["byte-level", "sentencepiece"]
 

@@ -9,19 +9,19 @@ import pytest
 from tiny import Shape, byte_tokens, write_llama
 
 from phiplug.errors import ModelCorrupt, ModelNotFound
-from phiplug.facts import ModelFacts, facts_of
 from phiplug.gguf import read_header
+from phiplug.models.metadata import ModelMetadata, read_metadata
 from phiplug.spi import ModelFiles
 
 SIZES = {"F32": 4, "F16": 2, "BF16": 2, "U32": 4}
 
 
 def of_gguf(path):
-    return facts_of(ModelFiles("x", path, "gguf"))
+    return read_metadata(ModelFiles("x", path, "gguf"))
 
 
 def of_folder(path):
-    return facts_of(ModelFiles("x", path, "folder"))
+    return read_metadata(ModelFiles("x", path, "folder"))
 
 
 def write_safetensors(path, tensors):
@@ -109,7 +109,7 @@ def test_layers_that_differ_count_as_the_largest(folder):
 
 
 def test_a_format_of_a_plugin_says_nothing(tmp_path):
-    assert facts_of(ModelFiles("x", tmp_path, "toy")) == ModelFacts()
+    assert read_metadata(ModelFiles("x", tmp_path, "toy")) == ModelMetadata()
 
 
 DAMAGED = {

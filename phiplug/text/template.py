@@ -1,8 +1,8 @@
-"""Messages -> the text of a prompt, by the chat template that the model brings.
+"""Renders messages into the text of a prompt, by the chat template that the model brings.
 
-HF transformers' renderer is the reference for what a template means; `phiplug.sandbox` sees to that and to the bounds.
-Here a template is found among a model's files, given its messages, and asked which of them it ignored. This file knows
-nothing of tokens: whether the text begins with a BOS is the tokenizer's affair.
+HF transformers' renderer is the reference for what a template means; `phiplug.text.sandbox` holds to it, within bounds.
+This file finds a template among a model's files, gives it the messages, and finds out which of them it ignored. It
+knows nothing of tokens: whether the text begins with a BOS is the tokenizer's affair.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 
 from phiplug.errors import InvalidParameter, ModelCorrupt, TemplateFailed
 from phiplug.gguf import read_header
-from phiplug.sandbox import Sandbox
 from phiplug.spi import ModelFiles
+from phiplug.text.sandbox import Sandbox
 from phiplug.types import Message
 
 _OURS = frozenset({"messages", "add_generation_prompt"})
@@ -27,7 +27,7 @@ class ChatTemplate:
     """A chat template, compiled when it is first used: a broken one harms nobody who does not use it.
 
     Args:
-        source: what the template's author wrote in Jinja, at most `phiplug.sandbox.MAX_SOURCE` characters.
+        source: what the template's author wrote in Jinja, at most `phiplug.text.sandbox.MAX_SOURCE` characters.
         clock: what `strftime_now` in a template reads.
     """
 

@@ -1,7 +1,7 @@
 """Backend plugins -> whether each works here, each asked in a process of its own.
 
 An engine's libraries may be slow to load, crash, or clash with another's; so no probe runs in the process that lists
-them. `python -m phiplug.probing NAME` is the other side of it.
+them. `python -m phiplug.plugins.probing NAME` is the other side of it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from phiplug.errors import PluginError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from phiplug.plugins import Plugin, Plugins
+    from phiplug.plugins.manager import Plugin, Plugins
 
 TIMEOUT_S = 20.0  # loading a CUDA library from a cold disk takes several
 
@@ -57,7 +57,7 @@ def report_backends(plugins: Plugins, *, timeout_s: float = TIMEOUT_S) -> list[B
 def _report(plugin: Plugin, timeout_s: float) -> BackendReport:
     """Ask about one plugin in a process of its own."""
     owner = f"{plugin.distribution} {plugin.version}"
-    command = [sys.executable, "-m", "phiplug.probing", plugin.name]
+    command = [sys.executable, "-m", "phiplug.plugins.probing", plugin.name]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)  # noqa: S603  ourselves
     except subprocess.TimeoutExpired:
@@ -77,7 +77,7 @@ def _last_words(done: subprocess.CompletedProcess[str]) -> str:
 
 def _probe(name: str) -> dict[str, Any]:  # Any: what JSON holds
     """Probe one backend in this process, and say what BackendReport needs."""
-    from phiplug.plugins import Plugins
+    from phiplug.plugins.manager import Plugins
 
     try:
         backend = Plugins.installed().backend(name)

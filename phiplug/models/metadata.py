@@ -15,7 +15,7 @@ from typing import Any
 
 from phiplug.errors import ModelCorrupt, ModelNotFound
 from phiplug.gguf import Header, read_header
-from phiplug.selection import CONFIG, parts
+from phiplug.models.selection import CONFIG, parts
 from phiplug.spi import ModelFiles
 
 _MAX_HEADER = 100_000_000  # bytes: safetensors' own limit
@@ -23,7 +23,7 @@ _GGUF_TOKENIZERS = {"gpt2": "byte-level BPE", "llama": "SentencePiece", "t5": "u
 
 
 @dataclass(frozen=True, slots=True)
-class ModelFacts:
+class ModelMetadata:
     """What a model's files say; None where they do not.
 
     Attributes:
@@ -64,7 +64,7 @@ class ModelFacts:
 _SOURCES = ("source.url", "source.repo_url", "url", "repo_url", "organization", "author")
 
 
-def facts_of(files: ModelFiles) -> ModelFacts:
+def read_metadata(files: ModelFiles) -> ModelMetadata:
     """Read what a model's files say; of a format that a plugin made up, that is nothing.
 
     Raises:
@@ -76,12 +76,12 @@ def facts_of(files: ModelFiles) -> ModelFacts:
         return _of_gguf(read_header(files.path))
     if files.format == "folder":
         return _of_folder(files.path)
-    return ModelFacts()
+    return ModelMetadata()
 
 
-def _of_gguf(header: Header) -> ModelFacts:
+def _of_gguf(header: Header) -> ModelMetadata:
     metadata, name = header.metadata, header.path.name
-    return ModelFacts(
+    return ModelMetadata(
         name=_text(metadata.get("general.name")),
         architecture=header.architecture,
         parameters=header.parameter_count,
@@ -110,7 +110,7 @@ def _gguf_tokenizer(metadata: Mapping[str, Any]) -> str | None:  # Any: what the
     return f"{kind}, {pre}" if kind and pre and pre != "default" else kind
 
 
-def _of_folder(folder: Path) -> ModelFacts:
+def _of_folder(folder: Path) -> ModelMetadata:
     config = _read_json(folder / CONFIG)
     text = config.get("text_config")
     config |= text if isinstance(text, dict) else {}
@@ -122,7 +122,7 @@ def _of_folder(folder: Path) -> ModelFacts:
     weight_bytes = sum(entry["data_offsets"][1] - entry["data_offsets"][0] for entry in tensors.values())
     rope = config.get("rope_parameters") or config.get("rope_scaling")
     scaling = rope if isinstance(rope, dict) else {}
-    return ModelFacts(
+    return ModelMetadata(
         name=_text(config.get("_name_or_path")) or None,
         architecture=_text(config.get("model_type")),
         parameters=parameters,

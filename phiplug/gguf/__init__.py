@@ -1,0 +1,8 @@
+"""Reads the header of a GGUF file, checks it, and maps its tensors. Used by the core, by backends and by plugins.
+
+It knows nothing of any engine.
+"""
+
+from phiplug.gguf.reader import Header, StringArray, TensorInfo, map_tensor, read_header
+
+__all__ = ["Header", "StringArray", "TensorInfo", "map_tensor", "read_header"]

@@ -1,0 +1,1 @@
+"""What `phiplug models info` shows of a model, without loading it into an engine."""
