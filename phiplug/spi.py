@@ -75,6 +75,9 @@ class Pass(Protocol):
         ...
 
 
+RowIndependence = Literal["none", "decode", "all"]
+
+
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
     """What a loaded model says about itself.
@@ -88,6 +91,11 @@ class ModelInfo:
         version: of the engine.
         chunk: prompts are prefilled in pieces of this many tokens; equal chunks give bit-equal logits.
         threads: how many threads the next pass uses, or None where that is not the backend's to say.
+        equal_passes: passes that give a sequence 1 to this many tokens are interchangeable: however a text is cut into
+            them, its logits are bit for bit the same. 1 promises that of decoding alone.
+        row_independence: which rows are bit for bit the same whatever else is in their pass. "none": a neighbour may
+            change a row. "decode": no row of a pass that gives each sequence one token depends on the others, nor on
+            whether there are others. "all": nor do the rows of prompts, whatever their lengths.
         can_copy: whether `copy` can share a prefix.
         facts: anything else that a user of `run --json` or `bench` should see: build flags, dtypes, ...
     """
@@ -100,6 +108,8 @@ class ModelInfo:
     version: str
     chunk: int = 512
     threads: int | None = None
+    equal_passes: int = 1
+    row_independence: RowIndependence = "none"
     can_copy: bool = False
     facts: Mapping[str, str] = field(default_factory=dict)
 
