@@ -181,6 +181,7 @@ class LLM:
             stop=stop,
             reuse=reuse or ("chunks" if repeatable else "all"),
             may_autotune=not repeatable,
+            templated=not options.raw,
         )
 
     def submit(self, request: Request) -> Stream:

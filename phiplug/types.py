@@ -172,6 +172,8 @@ class Request:
             matches, which is fastest. "chunks": only whole chunks that were prefilled as chunks, so that the logits
             are bit for bit those of a fresh start. "none": nothing, as benchmarks ask.
         may_autotune: the backend may choose its threads anew before this request, which can change the last bits.
+        templated: a chat template made the prompt, so a space that the first token only brings along is left out of the
+            text (never of the tokens).
     """
 
     prompt_ids: tuple[int, ...]
@@ -181,6 +183,7 @@ class Request:
     ignore_stop_ids: bool = False
     reuse: Reuse = "all"
     may_autotune: bool = False
+    templated: bool = False
 
     def __post_init__(self) -> None:
         if not self.prompt_ids:

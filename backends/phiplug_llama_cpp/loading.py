@@ -138,7 +138,7 @@ def _plan(engine: Library, options: LoadOptions) -> Plan:
 
 def _check_tokens(header: Header) -> None:
     """Refuse a vocabulary with the same text twice, at which llama.cpp aborts the process."""
-    tokens = header.metadata.get("tokenizer.ggml.tokens", ())
+    tokens = [token for token in header.metadata.get("tokenizer.ggml.tokens", ()) if token]  # empty ones may repeat
     if len(set(tokens)) == len(tokens):
         return
     seen: set[str] = set()

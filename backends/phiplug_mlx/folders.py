@@ -6,7 +6,6 @@ contents, and code that a folder brings along (`auto_map`, `model_file`) is neve
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,18 +14,17 @@ from typing import TYPE_CHECKING, Any, cast
 import mlx.core as mx
 
 from phiplug.errors import ModelCorrupt, ModelNotFound, ModelUnsupported
+from phiplug.folder import read_json, read_tensors
 from phiplug_mlx.classes import mlx_lm_module
 from phiplug_mlx.devices import dtype_name, precision_for
 from phiplug_mlx.gemma import give_windows
 from phiplug_mlx.rotary import Rotation, rotary
-from phiplug_mlx.safetensors import check_shard
 from phiplug_mlx.slots import make_caches
 from phiplug_mlx.weights import Census, Loaded, check_names, check_shape, context_length, fill, pack_modules, shapes_of
 
 if TYPE_CHECKING:
     from phiplug.spi import LoadOptions
 
-_MAX_JSON = 2**26  # bytes; an index of a very large model has a few million
 _LIMITS = {  # config key -> the largest number that is no mistake
     "num_hidden_layers": 512,
     "hidden_size": 2**20,
@@ -63,7 +61,7 @@ def load_folder(folder: Path, device: str, options: LoadOptions) -> Loaded:
     module = _build(folder, config)
     arrays: Arrays = {}
     for shard in shards_of(folder):
-        check_shard(shard)
+        read_tensors(shard)
         arrays |= cast(Arrays, mx.load(str(shard)))
     arrays = _sanitized(module, arrays, folder)
     packed = _packing(packing, arrays, folder) if packing is not None else {}
@@ -88,7 +86,7 @@ def read_config(folder: Path) -> Config:
         ModelCorrupt: it is no JSON object, or its numbers cannot be.
         ModelUnsupported: it asks for code of its own, or for a quantization that is not MLX's.
     """
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     if not isinstance(config.get("model_type"), str):
         raise ModelCorrupt(f"{folder / 'config.json'} names no model_type")
     if config.get("model_file") is not None:
@@ -119,7 +117,7 @@ def shards_of(folder: Path) -> list[Path]:
         if not found:
             raise ModelNotFound(f"{folder} has no .safetensors file")
         return found
-    named = _read_json(index).get("weight_map")
+    named = read_json(index).get("weight_map")
     if not isinstance(named, dict) or not named:
         raise ModelCorrupt(f"{index} has no weight_map")
     names = set(map(str, named.values()))
@@ -129,20 +127,6 @@ def shards_of(folder: Path) -> list[Path]:
         if not (folder / name).is_file():
             raise ModelNotFound(f"{folder} lacks {name}, which its index names")
     return [folder / name for name in sorted(names)]
-
-
-def _read_json(path: Path) -> Config:
-    try:
-        if path.stat().st_size > _MAX_JSON:
-            raise ModelCorrupt(f"{path} has {path.stat().st_size:,} bytes, more than such a file can need")
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelNotFound(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise ModelCorrupt(f"{path} is no JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise ModelCorrupt(f"{path} is no JSON object")
-    return value
 
 
 def _build(folder: Path, config: Config) -> Any:  # Any: an nn.Module

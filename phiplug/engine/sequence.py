@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from phiplug.engine.detokenize import Detokenizer
+from phiplug.engine.detokenize import Detokenizer, brings_space
 from phiplug.engine.stopping import StopFilter
 from phiplug.sampling import Sampler
 from phiplug.types import Chunk, FinishReason, Request, Timings, Usage
@@ -37,7 +37,7 @@ class Answer:
         self._stop_ids = frozenset() if request.ignore_stop_ids else tokenizer.stop_ids
         self._limit = limit
         self._sampler = Sampler(request.sampling, request.prompt_ids)
-        self._detokenizer = Detokenizer()
+        self._detokenizer = Detokenizer(drop_space=request.templated and brings_space(tokenizer))
         self._stop = StopFilter(request.stop)
         self._count = 0
         self._text = ""

@@ -6,19 +6,16 @@ weight is read. It knows nothing of tokenizers, templates or engines.
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phiplug.errors import ModelCorrupt, ModelNotFound
+from phiplug.folder import StoredTensor, read_json, read_tensors
 from phiplug.gguf import Header, read_header
 from phiplug.models.selection import CONFIG, parts
 from phiplug.spi import ModelFiles
 
-_MAX_HEADER = 100_000_000  # bytes: safetensors' own limit
 _GGUF_TOKENIZERS = {"gpt2": "byte-level BPE", "llama": "SentencePiece", "t5": "unigram", "bert": "WordPiece"}
 
 
@@ -111,15 +108,15 @@ def _gguf_tokenizer(metadata: Mapping[str, Any]) -> str | None:  # Any: what the
 
 
 def _of_folder(folder: Path) -> ModelMetadata:
-    config = _read_json(folder / CONFIG)
+    config = read_json(folder / CONFIG)
     text = config.get("text_config")
     config |= text if isinstance(text, dict) else {}
     quantization = config.get("quantization") or config.get("quantization_config")
     packing = quantization if isinstance(quantization, dict) else {}
     files = sorted(folder.glob("*.safetensors"))
-    tensors = {name: entry for file in files for name, entry in _tensors_of(file).items()}
+    tensors = {name: entry for file in files for name, entry in read_tensors(file).items()}
     parameters = sum(_elements(name, tensors, packing) for name in tensors)
-    weight_bytes = sum(entry["data_offsets"][1] - entry["data_offsets"][0] for entry in tensors.values())
+    weight_bytes = sum(entry.nbytes for entry in tensors.values())
     rope = config.get("rope_parameters") or config.get("rope_scaling")
     scaling = rope if isinstance(rope, dict) else {}
     return ModelMetadata(
@@ -143,34 +140,12 @@ def _of_folder(folder: Path) -> ModelMetadata:
     )
 
 
-def _tensors_of(path: Path) -> dict[str, Any]:  # Any: what JSON holds, checked as far as it is used here
-    """Read the head of a safetensors file: https://github.com/huggingface/safetensors."""
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            entries = json.loads(file.read(length)) if length <= _MAX_HEADER else None
-    except OSError as error:
-        raise ModelNotFound(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        entries = None
-    if not isinstance(entries, dict):
-        raise ModelCorrupt(f"{path} is cut off, or no safetensors file", hint="download it again")
-    entries.pop("__metadata__", None)
-    try:
-        for entry in entries.values():
-            start, end = entry["data_offsets"]
-            math.prod(map(int, [*entry["shape"], start, end]))
-    except (KeyError, TypeError, ValueError):
-        raise ModelCorrupt(f"{path} is damaged: its header is incomplete") from None
-    return entries
-
-
-def _elements(name: str, tensors: Mapping[str, Any], packing: Mapping[str, Any]) -> int:  # Any: what JSON holds
+def _elements(name: str, tensors: Mapping[str, StoredTensor], packing: Mapping[str, Any]) -> int:  # Any: JSON
     """Return how many weights a tensor is: MLX packs 32 // bits of them into a number, and keeps scales and biases."""
     stem, _, kind = name.rpartition(".")
     if kind in ("scales", "biases") and f"{stem}.scales" in tensors:
         return 0
-    count: int = math.prod(tensors[name]["shape"])
+    count = tensors[name].elements
     if kind != "weight" or f"{stem}.scales" not in tensors:
         return count
     own = packing.get(stem)
@@ -202,15 +177,3 @@ def _number(value: Any) -> int | None:  # Any: what a header holds; where layers
         numbers = [number for number in value if isinstance(number, int)]
         return max(numbers, default=None)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _read_json(path: Path) -> dict[str, Any]:  # Any: what JSON holds
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelNotFound(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise ModelCorrupt(f"{path} is no JSON object")
-    return value

@@ -1,7 +1,7 @@
-"""A model's files -> the tokenizer that every backend shares.
+"""Builds the tokenizer that every backend shares from a model's files, with Hugging Face's `tokenizers` inside.
 
-From a GGUF's own vocabulary or a folder's tokenizer.json, with Hugging Face's `tokenizers` inside. For a GGUF it gives
-the ids that llama.cpp gives. It knows nothing of templates and adds no token by itself: that is what `with_bos` is for.
+It reads a GGUF's own vocabulary or a folder's tokenizer.json. For a GGUF it gives the ids that llama.cpp gives. It
+renders no templates and adds no token by itself: that is what `with_bos` is for.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def tokenizer_of(header: Header) -> Tokenizer:
             engine = _engine(vocabulary)
         except Exception as error:  # noqa: BLE001 - `tokenizers` raises nothing narrower
             raise ModelCorrupt(f"{header.path.name}: the vocabulary does not hold together: {error}") from None
-    return FileTokenizer(engine, len(vocabulary.ids), vocabulary.traits)
+    return FileTokenizer(engine, vocabulary.size, vocabulary.traits)
 
 
 def with_bos(ids: Sequence[int], tokenizer: Tokenizer) -> list[int]:

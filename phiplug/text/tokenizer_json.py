@@ -1,19 +1,19 @@
-"""A folder's tokenizer.json and the settings beside it -> what encodes, and the traits of its tokens.
+"""Reads a folder's tokenizer.json and the settings beside it.
 
-The settings are tokenizer_config.json, special_tokens_map.json and generation_config.json; any may be missing. This
-file knows how transformers writes them, and nothing of how the core uses them.
+The settings are tokenizer_config.json, special_tokens_map.json, generation_config.json and config.json; any may be
+missing. This module knows how transformers writes them, but not how the core uses them.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import tokenizers
 
 from phiplug.errors import ModelCorrupt, ModelNotFound, ModelUnsupported
+from phiplug.folder import read_json
 from phiplug.text.vocabulary import Spelling, Traits, stop_texts
 
 
@@ -39,30 +39,52 @@ def read_tokenizer_json(folder: Path) -> tuple[tokenizers.Tokenizer, int, Traits
     engine.no_padding()
     added = engine.get_added_tokens_decoder()
     size = max([engine.get_vocab_size(), *(token + 1 for token in added)])
-    config = _read_json(folder / "tokenizer_config.json")
-    special = _special_tokens(config, _read_json(folder / "special_tokens_map.json"))
+    config = read_json(folder / "tokenizer_config.json", optional=True)
+    special = _special_tokens(config, read_json(folder / "special_tokens_map.json", optional=True))
     control = {token for token, entry in added.items() if entry.special}
-    bos = _id_of(engine, special.get("bos_token"))
+    bos, eos = (_id_of(engine, special.get(name)) for name in ("bos_token", "eos_token"))
+    spelling = _spelling_of(engine, path)
+    stops = _named_stops(folder) | _table_stops(engine, control, _template_text(folder, config))
     traits = Traits(
-        spelling=_spelling_of(engine, path),
+        spelling=spelling,
         control=frozenset(control),
         silent=frozenset(control),
-        literal=frozenset(added.keys() - control),
+        literal=frozenset(added.keys() - control) if spelling == "byte-level" else frozenset(),
         bos_id=bos,
         adds_bos=bos is not None and bool(config.get("add_bos_token", engine.encode("").ids[:1] == [bos])),
-        stop_ids=frozenset(_folder_stops(folder, engine, special)),
+        stop_ids=frozenset(stops if eos is None else stops | {eos}),
         special_tokens=special,
     )
     return engine, size, traits
 
 
-def _folder_stops(folder: Path, engine: tokenizers.Tokenizer, special: Mapping[str, str]) -> set[int]:
-    """Collect the ids that end an answer: eos, those of generation_config.json, and stop texts among added tokens."""
-    listed = _read_json(folder / "generation_config.json").get("eos_token_id", [])
-    stops = {token for token in (listed if isinstance(listed, list) else [listed]) if isinstance(token, int)}
-    eos = _id_of(engine, special.get("eos_token"))
+def _named_stops(folder: Path) -> set[int]:
+    """Collect the eos ids that generation_config.json and config.json list."""
+    config = read_json(folder / "config.json", optional=True)
+    sources = (read_json(folder / "generation_config.json", optional=True), config, config.get("text_config"))
+    lists = [source.get("eos_token_id", []) for source in sources if isinstance(source, dict)]
+    return {token for listed in lists for token in _as_list(listed) if type(token) is int and token >= 0}
+
+
+def _table_stops(engine: tokenizers.Tokenizer, control: Collection[int], template: str) -> set[int]:
+    """Find the added tokens that end an answer though no file names them."""
     added = {entry.content: token for token, entry in engine.get_added_tokens_decoder().items()}
-    return stops | ({eos} if eos is not None else set()) | {added[text] for text in stop_texts(added)}
+    return {added[text] for text in stop_texts(added, {t for t, token in added.items() if token in control}, template)}
+
+
+def _template_text(folder: Path, config: Mapping[str, Any]) -> str:  # Any: what JSON holds
+    """Return the source of the folder's chat templates, as it stands: it is only searched for the texts of tokens."""
+    path = folder / "chat_template.jinja"
+    try:
+        return (
+            path.read_text(encoding="utf-8", errors="replace") if path.is_file() else str(config.get("chat_template"))
+        )
+    except OSError as error:
+        raise ModelNotFound(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _as_list(value: Any) -> list[Any]:  # Any: what JSON holds
+    return value if isinstance(value, list) else [value]
 
 
 def _special_tokens(*sources: Mapping[str, Any]) -> dict[str, str]:  # Any: what JSON holds
@@ -88,17 +110,3 @@ def _spelling_of(engine: tokenizers.Tokenizer, path: Path) -> Spelling:
     if "ByteFallback(" in decoder or "Metaspace(" in decoder:
         return "sentencepiece"
     raise ModelUnsupported(f"{path} spells its tokens in a way that is not known here: its decoder is {decoder}")
-
-
-def _read_json(path: Path) -> dict[str, Any]:  # Any: what JSON holds
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise ModelNotFound(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise ModelCorrupt(f"{path} is damaged: {error}") from None
-    if not isinstance(value, dict):
-        raise ModelCorrupt(f"{path} is damaged: it holds no JSON object")
-    return value

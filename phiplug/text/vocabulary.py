@@ -1,17 +1,18 @@
-"""A GGUF's tokenizer keys -> a checked vocabulary: texts, kinds, merges and special ids.
+"""Reads the vocabulary of a GGUF and checks it: texts, kinds, merges and special ids.
 
-It knows how the keys are spelled and what they must satisfy, and nothing of how text is encoded.
+It knows how the keys are spelled and what they must satisfy, but not how text is encoded.
 Keys: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md#tokenizer.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from phiplug.errors import ModelCorrupt, ModelUnsupported
+from phiplug.errors import ModelCorrupt, ModelUnsupported, PhiplugWarning
 from phiplug.gguf import Header, StringArray
 from phiplug.text.pretokenizers import PRE_TOKENIZERS, PreTokenizer
 
@@ -54,13 +55,17 @@ STOP_TEXTS = frozenset(
         "<|file_sep|>",
     }
 )
-"""Control tokens that end an answer: turns, documents, and the borders of files in a model that completes code."""
+"""Texts that end an answer where they are control tokens, or where the model's own chat template writes them: the ends
+of turns and documents, and the borders of files in a model that completes code."""
 
 _NO_STOP_BESIDE: Mapping[str, tuple[frozenset[str], ...]] = {
     "<|end|>": (frozenset({"<|return|>", "<|call|>"}), frozenset({"<|flush|>", "<|calls|>"})),
     "</s>": (frozenset({"<|tool_response>"}),),
 }
-"""In such company a stop text is none: gpt-oss and solar end a message with it and go on, gemma 4 only carries it."""
+"""A stop text ends nothing in a vocabulary that also has these: gpt-oss and solar end a message with it and go on, and
+gemma 4 only carries it."""
+
+_COMPANY = frozenset(text for companies in _NO_STOP_BESIDE.values() for company in companies for text in company)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +100,8 @@ class Vocabulary:
     """What a GGUF says about its tokens.
 
     Attributes:
-        ids: of the tokens by their texts, in order from 0.
+        size: how many ids there are.
+        ids: of the tokens by their texts; empty texts have none.
         special: the tokens that are found in text before anything else is, and whether only where control tokens are
             looked for.
         merges: which two neighbours become one token, the first ones first.
@@ -104,6 +110,7 @@ class Vocabulary:
         traits: the rest.
     """
 
+    size: int
     ids: dict[str, int]
     special: Mapping[str, bool]
     merges: list[tuple[str, str]]
@@ -121,13 +128,15 @@ def vocabulary_of(header: Header) -> Vocabulary:
     """
     keys = _Keys(header)
     words = _words(keys)
-    ids = keys.ids()
-    texts = list(ids)
-    types = keys.array("token_type", len(ids), (NORMAL,) * len(ids))
+    texts = keys.texts()
+    types = keys.array("token_type", len(texts), (NORMAL,) * len(texts))
     odd = {token: type_ for token, type_ in enumerate(types) if type_ != NORMAL}
     return Vocabulary(
-        ids=ids,
-        special={texts[token]: type_ != USER_DEFINED for token, type_ in odd.items() if type_ in SPECIAL},
+        size=len(texts),
+        ids={text: token for token, text in enumerate(texts) if text},
+        special={
+            text: type_ != USER_DEFINED for token, type_ in odd.items() if type_ in SPECIAL and (text := texts[token])
+        },
         merges=_pairs(keys) if words else _scored(keys, texts, odd),
         words=words,
         space_prefix=not words and bool(keys.get("add_space_prefix", True)),
@@ -141,7 +150,7 @@ def _traits(keys: _Keys, words: PreTokenizer | None, texts: Sequence[str], odd: 
     adds_bos = bool(keys.get("add_bos_token", words.adds_bos if words else True))
     if adds_bos and named["bos"] is None:
         raise ModelCorrupt(f"{keys.file} asks for a bos token and does not say which")
-    special = {texts[token]: token for token, type_ in odd.items() if type_ in SPECIAL}
+    special = frozenset(texts[token] for token, type_ in odd.items() if type_ in SPECIAL)
     ends = (token for name in ("eos", "eot", "eom") if (token := named[name]) is not None)
     return Traits(
         spelling="byte-level" if words else "sentencepiece",
@@ -150,22 +159,37 @@ def _traits(keys: _Keys, words: PreTokenizer | None, texts: Sequence[str], odd: 
         literal=frozenset(token for token, type_ in odd.items() if type_ == USER_DEFINED),
         bos_id=named["bos"],
         adds_bos=adds_bos,
-        stop_ids=frozenset({special[text] for text in stop_texts(special)}.union(ends)),
+        stop_ids=frozenset(_table_stops(keys, texts, odd)).union(ends),
         special_tokens={
             f"{short}_token": texts[token]
             for short, name in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding"))
             if (token := named[name]) is not None
         },
-        space_eaters=frozenset(special) - {"<unk>", "<s>", "<|endoftext|>"} if keys.of_phi3 else frozenset(),
+        space_eaters=special - {"<unk>", "<s>", "<|endoftext|>"} if keys.of_phi3 else frozenset(),
     )
 
 
-def stop_texts(special: Collection[str]) -> set[str]:
-    """Return those texts of a vocabulary's special tokens that end an answer."""
+def _table_stops(keys: _Keys, texts: Sequence[str], odd: Mapping[int, int]) -> Iterator[int]:
+    """Find the ids that end an answer though no key of the file names them."""
+    known = {text: token for token, text in enumerate(texts) if text in STOP_TEXTS or text in _COMPANY}
+    control = {text for text, token in known.items() if odd.get(token) == CONTROL}
+    return (known[text] for text in stop_texts(known, control, keys.template))
+
+
+def stop_texts(texts: Collection[str], control: Collection[str], template: str) -> set[str]:
+    """Return those texts of a vocabulary that end an answer by the table.
+
+    Args:
+        texts: of all tokens, or of those that might matter.
+        control: those of the control tokens.
+        template: the source of the model's own chat template; a text that it writes ends a turn, whatever its token is
+            marked as. Elsewhere an ordinary token is text: in Gemma 3's vocabulary `</s>` is an HTML tag.
+    """
     return {
         text
-        for text in STOP_TEXTS.intersection(special)
-        if not any(company.issubset(special) for company in _NO_STOP_BESIDE.get(text, ()))
+        for text in STOP_TEXTS.intersection(texts)
+        if (text in control or text in template)
+        and not any(company.issubset(texts) for company in _NO_STOP_BESIDE.get(text, ()))
     }
 
 
@@ -218,19 +242,31 @@ class _Keys:
             raise ModelUnsupported(f"{self.file} has no vocabulary: tokenizer.ggml.{name} is missing")
         return values
 
-    def ids(self) -> dict[str, int]:
+    @property
+    def template(self) -> str:
+        """The source of the model's own chat template, or nothing."""
+        template = self._metadata.get("tokenizer.chat_template")
+        return template if isinstance(template, str) else ""
+
+    def texts(self) -> list[str]:
+        """Read the text of every token; only the empty text may come twice, as in llama.cpp."""
         texts = self.strings("tokens").strings
-        ids = dict(zip(texts, range(len(texts)), strict=True))
-        if len(ids) != len(texts):
-            twice = Counter(texts).most_common(1)[0][0]
-            raise ModelCorrupt(f"{self.file} is damaged: its vocabulary has {twice!r} twice")
-        return ids
+        if len(set(texts)) != len(texts):
+            twice, count = Counter(filter(None, texts)).most_common(1)[0] if any(texts) else ("", 1)
+            if count > 1:
+                raise ModelCorrupt(f"{self.file} is damaged: its vocabulary has {twice!r} twice")
+        return texts
 
     def token_id(self, name: str, size: int) -> int | None:
+        """Read a special id. llama.cpp passes over one that is beyond the vocabulary; but for bos and eos, so do we."""
         token = self.get(f"{name}_token_id")
         if token is None or (isinstance(token, int) and 0 <= token < size):
             return token
-        raise ModelCorrupt(f"{self.file}: tokenizer.ggml.{name}_token_id is {token!r}, and there are {size} tokens")
+        message = f"{self.file}: tokenizer.ggml.{name}_token_id is {token!r}, and there are {size} tokens"
+        if name in ("bos", "eos") or not isinstance(token, int):
+            raise ModelCorrupt(message)
+        warnings.warn(f"{message}; it is passed over", PhiplugWarning, stacklevel=2)
+        return None
 
 
 def _words(keys: _Keys) -> PreTokenizer | None:

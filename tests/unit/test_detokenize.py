@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,3 +63,13 @@ def test_a_new_sequence_may_begin_after_flush():
     detokenizer.flush()
     assert detokenizer.feed(b"ok") == "ok"
     assert detokenizer.flush() == ""
+
+
+@pytest.mark.parametrize(
+    ("pieces", "text"),
+    [([b" Hello", b" you"], "Hello you"), ([b"", b" ", b" x"], " x"), ([b"Hello", b" you"], "Hello you"), ([], "")],
+)
+def test_one_space_at_the_beginning_is_dropped_where_that_is_asked_for(pieces, text):
+    detokenizer = Detokenizer(drop_space=True)
+    assert "".join(map(detokenizer.feed, pieces)) + detokenizer.flush() == text
+    assert decoded(pieces) == b"".join(pieces).decode()

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-from phiplug.errors import ModelCorrupt, ModelNotFound, ModelUnsupported
+from phiplug.errors import ModelCorrupt, ModelNotFound, ModelUnsupported, PhiplugWarning
 from phiplug.gguf import read_header
 from phiplug.spi import ModelFiles
 from phiplug.text.tokenizer import load_tokenizer, tokenizer_of, with_bos
@@ -207,16 +207,49 @@ def test_stop_ids_are_those_the_file_names_and_those_of_the_table(loaded):
     assert tokenizer.stop_ids == {0, 2, 40, 41, 42}  # <|endoftext|> and <|im_end|> by their texts
 
 
-def test_a_stop_text_that_is_an_ordinary_token_is_no_stop(loaded):
+@pytest.mark.parametrize("kind", [tiny.NORMAL, tiny.USER_DEFINED])
+def test_a_stop_text_that_is_no_control_token_is_no_stop(loaded, kind):
     tokens = tiny.byte_tokens()
-    tokenizer = loaded(replace(tokens, texts=[*tokens.texts, "</s>"], types=[*tokens.types, tiny.NORMAL]))
+    tokenizer = loaded(replace(tokens, texts=[*tokens.texts, "</s>"], types=[*tokens.types, kind]))
     assert len(tokens.texts) not in tokenizer.stop_ids
 
 
+def test_a_user_defined_stop_text_is_a_stop_where_the_models_own_template_writes_it(loaded):
+    tokens = tiny.byte_tokens()
+    tokens = replace(tokens, texts=[*tokens.texts, "<|end|>"], types=[*tokens.types, tiny.USER_DEFINED])
+    template = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
+    assert len(tokens.texts) - 1 in loaded(tokens, {"tokenizer.chat_template": template}).stop_ids
+
+
+def test_what_the_file_names_is_a_stop_whatever_its_type(loaded):
+    tokens = tiny.byte_tokens()
+    tokens = replace(tokens, texts=[*tokens.texts, "</s>"], types=[*tokens.types, tiny.USER_DEFINED])
+    assert len(tokens.texts) - 1 in loaded(tokens, eot_token_id=len(tokens.texts) - 1).stop_ids
+
+
+def control_stops(texts: set[str]) -> set[str]:
+    return stop_texts(texts, texts, template="")
+
+
 def test_the_end_of_a_message_is_no_stop_beside_the_end_of_an_answer():
-    assert stop_texts({"<|end|>", "<|user|>"}) == {"<|end|>"}
-    assert stop_texts({"<|end|>", "<|return|>", "<|call|>"}) == {"<|return|>", "<|call|>"}
-    assert stop_texts({"</s>", "<turn|>", "<|tool_response>"}) == {"<turn|>", "<|tool_response>"}
+    assert control_stops({"<|end|>", "<|user|>"}) == {"<|end|>"}
+    assert control_stops({"<|end|>", "<|return|>", "<|call|>"}) == {"<|return|>", "<|call|>"}
+    assert control_stops({"</s>", "<turn|>", "<|tool_response>"}) == {"<turn|>", "<|tool_response>"}
+
+
+@pytest.mark.parametrize("name", ["eot", "eom", "unknown", "padding"])
+def test_a_special_id_beyond_the_vocabulary_is_passed_over_with_a_warning(loaded, name):
+    with pytest.warns(PhiplugWarning, match=rf"{name}_token_id is 4294967295, and there are 260 tokens; it is passed"):
+        tokenizer = loaded(tiny.byte_tokens(), **{f"{name}_token_id": 2**32 - 1})
+    assert tokenizer.stop_ids == {0, 2}
+
+
+def test_empty_tokens_may_repeat_and_stand_for_nothing(loaded):
+    tokens = tiny.byte_tokens()
+    tokenizer = loaded(replace(tokens, texts=["", *tokens.texts, "", ""], types=[1, *tokens.types, 1, 1]))
+    assert tokenizer.vocab_size == len(tokens.texts) + 3
+    assert tokenizer.encode("a") == [tokens.texts.index("a") + 1]
+    assert tokenizer.token_bytes(0) == tokenizer.token_bytes(len(tokens.texts) + 2) == b""
 
 
 def test_special_tokens_carry_their_texts(loaded):
@@ -268,6 +301,7 @@ def test_a_format_of_a_plugin_needs_that_plugins_tokenizer(tmp_path):
         ({"merges": ["t h e"]}, {}, "not every element of tokenizer.ggml.merges is two tokens"),
         ({"merges": ["q zz"]}, {}, "does not hold together: .*zz"),
         ({}, {"eos_token_id": 260}, "eos_token_id is 260, and there are 260 tokens"),
+        ({}, {"bos_token_id": 260}, "bos_token_id is 260, and there are 260 tokens"),
         ({}, {"bos_token_id": None, "add_bos_token": True}, "asks for a bos token and does not say which"),
     ],
 )
@@ -376,6 +410,42 @@ def test_a_folder_stops_where_its_generation_config_says(folder, listed):
     config = {"eos_token": "<|im_end|>"}
     stops = of_folder(folder(generation_config={"eos_token_id": listed}, tokenizer_config=config)).stop_ids
     assert stops == {0, 2, 30, 31} - ({31} if listed == 30 else set())
+
+
+def test_all_lists_of_a_folder_end_its_answers_together(folder):
+    tokenizer = of_folder(
+        folder(
+            generation_config={"eos_token_id": 30},
+            config={"eos_token_id": [31, 32], "text_config": {"eos_token_id": 33}},
+            tokenizer_config={"eos_token": "<|im_start|>"},
+        )
+    )
+    assert tokenizer.stop_ids == {30, 31, 32, 33} | {0, 1, 2}  # and two by their texts
+
+
+@pytest.mark.parametrize("where", ["nowhere", "tokenizer_config", "chat_template.jinja"])
+def test_an_added_token_that_is_not_special_ends_an_answer_only_where_the_template_writes_it(folder, where):
+    engine, template = byte_level_engine(), "{{ messages[0].content }}</s>"
+    engine.add_tokens([AddedToken("</s>", special=False, normalized=False)])
+    path = folder(engine, **({"tokenizer_config": {"chat_template": template}} if where == "tokenizer_config" else {}))
+    if where == "chat_template.jinja":
+        (path / where).write_text(template)
+    stops = of_folder(path).stop_ids
+    assert (engine.token_to_id("</s>") in stops) == (where != "nowhere")
+
+
+def test_added_tokens_of_sentencepiece_are_spelled_as_its_decoder_spells_them(folder):
+    engine = sentencepiece_engine()
+    engine.add_tokens([AddedToken("\u2581" * n, normalized=False, special=False) for n in (2, 4)])
+    tokenizer = of_folder(folder(engine))
+    ids = tokenizer.encode("a    a  a")
+    assert b"".join(map(tokenizer.token_bytes, ids)).decode() == engine.decode(ids) == "a    a  a"
+
+
+def test_a_byte_order_mark_before_a_setting_does_no_harm(folder):
+    path = folder()
+    (path / "tokenizer_config.json").write_text('\ufeff{"eos_token": "<|im_start|>"}')
+    assert 1 in of_folder(path).stop_ids
 
 
 def test_truncation_and_padding_of_the_file_are_not_for_us(folder):

@@ -1,0 +1,42 @@
+"""Reads a JSON file of a model, which must hold an object.
+
+The file is not trusted: its size is bounded, and whatever is wrong with it becomes one of our errors. This module does
+not know what the keys mean.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from phiplug.errors import ModelCorrupt, ModelNotFound
+
+MAX_JSON = 2**26  # bytes; the index of a very large model has a few million, and some tokenizer settings as many
+
+
+def read_json(path: Path, *, optional: bool = False) -> dict[str, Any]:  # Any: what JSON holds
+    """Read a JSON object; a byte order mark before it does no harm.
+
+    Args:
+        path: the file.
+        optional: return an empty object where there is no such file.
+
+    Raises:
+        ModelNotFound: the file is missing or cannot be read.
+        ModelCorrupt: it is too large, or holds no JSON object.
+    """
+    if optional and not path.exists():
+        return {}
+    try:
+        size = path.stat().st_size
+        if size > MAX_JSON:
+            raise ModelCorrupt(f"{path} has {size:,} bytes, more than such a file can need")
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ModelNotFound(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise ModelCorrupt(f"{path} is damaged: it is no JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ModelCorrupt(f"{path} is damaged: it is no JSON object")
+    return value
