@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from phiplug.errors import BackendFailed, BackendUnavailable, InvalidParameter, ModelUnsupported, PhiplugError
 from phiplug.models.cache import FileCache
+from phiplug.plugins.contract import check_features, misfit
 from phiplug.spi import LoadOptions
 
 if TYPE_CHECKING:
@@ -146,7 +147,13 @@ def _loaded(backend: Backend, files: ModelFiles, options: LoadOptions) -> Model:
     probe = _asked(backend, backend.probe)
     if not probe.available:
         raise BackendUnavailable(f"the backend {backend.name} does not work here: {probe.reason}", hint=probe.install)
-    return _asked(backend, lambda: backend.load(files, options))
+    model = _asked(backend, lambda: backend.load(files, options))
+    try:
+        check_features(f"the backend {backend.name}", model)
+    except PhiplugError:
+        model.close()
+        raise
+    return model
 
 
 def _asked(backend: Backend, question: Callable[[], T]) -> T:
@@ -156,4 +163,6 @@ def _asked(backend: Backend, question: Callable[[], T]) -> T:
     except PhiplugError:
         raise
     except Exception as error:
+        if (mismatch := misfit(f"the backend {backend.name}", error)) is not None:
+            raise mismatch from error
         raise BackendFailed(f"the backend {backend.name} failed: {type(error).__name__}: {error}") from error

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import pluggy
 
@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 
     Logits: TypeAlias = NDArray[np.float32]
 
-API_VERSION = 1
-"""Raised when a plugin written for the version before would no longer work. See docs/plugins.md."""
+API_VERSION = 2
+"""The version of this contract. A change that breaks plugins of the version before raises it; see docs/plugins.md."""
+
+OLDEST_API = 2
+"""The oldest version of the contract that this core still accepts."""
 
 hookimpl = pluggy.HookimplMarker("phiplug")
 """Marks a plugin's implementation of a hook in `phiplug.plugins.hookspecs`."""
@@ -76,6 +79,8 @@ class Pass(Protocol):
 
 
 RowIndependence = Literal["none", "decode", "all"]
+Feature = Literal["copy", "autotune", "meter"]
+"""What a model can do beyond the minimum: share a prefix, choose its threads by measuring, count its memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +101,8 @@ class ModelInfo:
         row_independence: which rows are bit for bit the same whatever else is in their pass. "none": a neighbour may
             change a row. "decode": no row of a pass that gives each sequence one token depends on the others, nor on
             whether there are others. "all": nor do the rows of prompts, whatever their lengths.
-        can_copy: whether `copy` can share a prefix.
-        facts: anything else that a user of `run --json` or `bench` should see: build flags, dtypes, ...
+        features: what the model can do beyond the minimum; a feature without its methods is refused.
+        metadata: anything else that a user of `run --json` or `bench` should see: build flags, dtypes, ...
     """
 
     vocab_size: int
@@ -110,8 +115,8 @@ class ModelInfo:
     threads: int | None = None
     equal_passes: int = 1
     row_independence: RowIndependence = "none"
-    can_copy: bool = False
-    facts: Mapping[str, str] = field(default_factory=dict)
+    features: frozenset[Feature] = frozenset()
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 class Model(Protocol):
@@ -138,7 +143,7 @@ class Model(Protocol):
         ...
 
     def copy(self, source: int, target: int, length: int) -> int:
-        """Make `target` hold the first `length` tokens of `source`; return how many it holds (0 where it cannot)."""
+        """Make `target` hold the first `length` tokens of `source`; return how many it holds (0 without "copy")."""
         ...
 
     def close(self) -> None:
@@ -146,9 +151,8 @@ class Model(Protocol):
         ...
 
 
-@runtime_checkable
 class Autotunes(Protocol):
-    """A model that chooses something about itself by measuring, such as its number of threads.
+    """The methods of the feature "autotune": the model chooses its number of threads, or the like, by measuring.
 
     Logits may depend on that choice, so the core says when it may change.
     """
@@ -157,19 +161,13 @@ class Autotunes(Protocol):
         """Called when no sequence is in flight and the next request has no seed: choose anew, or leave it."""
         ...
 
-
-@runtime_checkable
-class Remeasurable(Autotunes, Protocol):
-    """A `Autotunes` that can be asked to start over, which a benchmark does before its rounds."""
-
     def forget(self) -> None:
-        """Forget what was measured on another occasion, so that `autotune` measures again; change nothing yet."""
+        """Forget earlier measurements, so that `autotune` measures again; a benchmark calls this before its rounds."""
         ...
 
 
-@runtime_checkable
 class Metered(Protocol):
-    """A model whose engine counts what it allocates on its device."""
+    """The method of the feature "meter": the engine counts what it allocates on its device."""
 
     def peak_memory(self) -> int:
         """Return the most that was allocated at once since the process began, in bytes."""
@@ -264,7 +262,7 @@ class Backend:
         accepts: whether these files are of a kind that it can load.
         load: loads them; raises `ModelError`, `BackendUnavailable` or `OutOfMemory`.
         default_model: the reference that `run -b NAME` and `plugins check NAME` use when none is given.
-        api: the `API_VERSION` that the plugin was written for.
+        api: the version of the contract that the plugin was written for, as a literal: 2.
     """
 
     name: str
@@ -273,7 +271,7 @@ class Backend:
     accepts: Callable[[ModelFiles], bool]
     load: Callable[[ModelFiles, LoadOptions], Model]
     default_model: str | None = None
-    api: int = API_VERSION
+    api: int = field(kw_only=True)
 
 
 TokenKind = Literal["text", "control", "byte", "unused"]

@@ -119,7 +119,7 @@ def load(files, options):
 
 @hookimpl
 def phiplug_register_backends({argument}):
-    return [Backend("{name}", "a broken one", probe, accepts, load, default_model="{name}"{more})]
+    return [Backend("{name}", "a broken one", probe, accepts, load, default_model="{name}", api={api})]
 
 @hookimpl
 def phiplug_find_model(reference):
@@ -136,6 +136,6 @@ def phiplug_chat_template(files):
 PARTS = ("forward", "logits", "close", "probe", "accepts", "load")
 
 
-def backend(name: str, *, argument: str = "", more: str = "", **parts: str) -> str:
+def backend(name: str, *, argument: str = "", api: int = 2, **parts: str) -> str:
     """Return the source of a backend on files of its own, with a statement put into some of its parts."""
-    return _BACKEND.format(name=name, argument=argument, more=more, **(dict.fromkeys(PARTS, "pass") | parts))
+    return _BACKEND.format(name=name, argument=argument, api=api, **(dict.fromkeys(PARTS, "pass") | parts))

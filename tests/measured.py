@@ -33,7 +33,7 @@ HARDWARE = Hardware(
     python="CPython 3.11.7",
     phiplug="0.1.0",
     copy_bytes_per_s=4e5,
-    facts={"rack": "B7"},
+    metadata={"rack": "B7"},
 )
 LOADED = Loaded("cpu", "Q4_0", "1.0", 2, {"features": "AVX2"}, 0.5, "b" * 64, PICKS)
 

@@ -36,6 +36,7 @@ class ScriptedModel:
     slots: int = 1
     context_length: int = 64
     chunk: int = 4
+    features: frozenset = frozenset({"autotune"})
     fails_at: int | None = None
     error: Exception | None = None
     log: list[tuple] = field(default_factory=list)
@@ -48,7 +49,9 @@ class ScriptedModel:
 
     @property
     def info(self):
-        return ModelInfo(V, self.context_length, self.slots, "cpu", "none", "1", chunk=self.chunk)
+        return ModelInfo(
+            V, self.context_length, self.slots, "cpu", "none", "1", chunk=self.chunk, features=self.features
+        )
 
     def forward(self, steps):
         self.settle()
@@ -84,6 +87,9 @@ class ScriptedModel:
 
     def autotune(self):
         self.autotunes += 1
+
+    def forget(self):
+        """Nothing was measured."""
 
     def close(self):
         self.closed += 1

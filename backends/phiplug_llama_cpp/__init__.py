@@ -71,6 +71,7 @@ def phiplug_register_backends() -> list[Backend]:
             accepts=accepts,
             load=load,
             default_model="smollm2",
+            api=2,
         )
     ]
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from phiplug.errors import ModelCorrupt, ModelUnsupported, OutOfMemory, PhiplugError, UnsupportedParameter
 from phiplug.gguf import Header, read_header
-from phiplug.spi import LoadOptions, ModelFiles, ModelInfo
+from phiplug.spi import Feature, LoadOptions, ModelFiles, ModelInfo
 from phiplug_llama_cpp import DEVICES, PACKAGE, install_command, probe
 from phiplug_llama_cpp.interrupt import CtrlC
 from phiplug_llama_cpp.library import Library, library
@@ -103,8 +103,8 @@ def _load(files: ModelFiles, options: LoadOptions, ctrl_c: CtrlC) -> LlamaCppMod
         version=f"{PACKAGE} {probe().versions[PACKAGE]}, llama.cpp {engine.api.llama_version().decode()}",
         chunk=CHUNK,
         threads=threads,
-        can_copy=options.slots > 1,
-        facts=_facts(engine, since),
+        features=_features(options, tuning),
+        metadata=_metadata(engine, since),
     )
     return LlamaCppModel(engine, context, info, tuning)
 
@@ -210,6 +210,11 @@ def _threads(header: Header, plan: Plan, options: LoadOptions) -> tuple[int, Tun
     return tuning.choice.count, tuning
 
 
+def _features(options: LoadOptions, tuning: Tuning | None) -> frozenset[Feature]:
+    copies: frozenset[Feature] = frozenset({"copy"} if options.slots > 1 else ())
+    return copies | {"autotune"} if tuning else copies
+
+
 def _open_context(engine: Library, weights: int, slots: int, length: int, threads: int) -> Context:
     """Make the context: `slots` streams of cells, each of `length` tokens, rounded up by llama.cpp to 256."""
     api, since = engine.api, engine.log.count
@@ -261,15 +266,15 @@ def _device(engine: Library, since: int) -> str:
     return "metal" if name in ("mtl", "metal") else f"{name}:{match[2] or 0}"
 
 
-def _facts(engine: Library, since: int) -> dict[str, str]:
+def _metadata(engine: Library, since: int) -> dict[str, str]:
     """Gather what speed and logits depend on."""
     flash = engine.log.find("Flash Attention", since) or "unknown"
     offloaded = engine.log.find("offloaded", since)
     features = re.findall(r"(\w+) = 1", engine.api.llama_print_system_info().decode())
-    facts = {
+    metadata = {
         "features": " ".join(features),
         "flash attention": flash.rpartition(" ")[2],
         "kv cache": "f16",
         "batch": f"{CHUNK} tokens",
     }
-    return facts | ({"offloaded": offloaded.partition("offloaded ")[2]} if offloaded else {})
+    return metadata | ({"offloaded": offloaded.partition("offloaded ")[2]} if offloaded else {})

@@ -66,7 +66,7 @@ class Context:
 
 
 class LlamaCppModel:
-    """A `phiplug.spi.Model` and `Remeasurable` of one llama.cpp context.
+    """A `phiplug.spi.Model` of one llama.cpp context, with the methods of `phiplug.spi.Autotunes`.
 
     Attributes:
         info: see `phiplug.spi.ModelInfo`; replaced when the number of threads changes.

@@ -57,6 +57,7 @@ def phiplug_register_backends() -> list[Backend]:
             accepts=accepts,
             load=load,
             default_model="smollm2",
+            api=2,
         )
     ]
 

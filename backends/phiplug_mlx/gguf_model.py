@@ -63,8 +63,8 @@ def load_gguf(path: Path, device: str, options: LoadOptions) -> Loaded:
     check_memory(path.name, sum(_held_bytes(info, precision) for _, info in places.values()))
     importer = _Importer(architecture, config, precision)
     census = importer.put(places, module)
-    facts = {"weights": str(census), "compute": dtype_name(precision.compute)}
-    return Loaded(module, config["vocab_size"], context, census.most, facts)
+    metadata = {"weights": str(census), "compute": dtype_name(precision.compute)}
+    return Loaded(module, config["vocab_size"], context, census.most, metadata)
 
 
 def _build(header: Header, architecture: Architecture, config: Mapping[str, Any]) -> Any:  # Any: JSON; an nn.Module

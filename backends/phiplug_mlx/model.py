@@ -225,8 +225,8 @@ def load(files: ModelFiles, options: LoadOptions) -> MLXModel:
         quantization=loaded.quantization,
         version=version("mlx"),
         chunk=CHUNKS[device],
-        can_copy=True,
-        facts={**loaded.facts, "mlx-lm": version("mlx-lm"), **_device_name()},
+        features=frozenset({"copy", "meter"}),
+        metadata={**loaded.metadata, "mlx-lm": version("mlx-lm"), **_device_name()},
     )
     return MLXModel(loaded, info, mlx_device(device))
 

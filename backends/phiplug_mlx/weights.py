@@ -33,14 +33,14 @@ class Loaded:
         vocab_size: the width of a row.
         context_length: how many tokens a slot may hold.
         quantization: what most of its weights are, as in `ModelInfo`.
-        facts: as in `ModelInfo`.
+        metadata: as in `ModelInfo`.
     """
 
     module: Any  # Any: an nn.Module
     vocab_size: int
     context_length: int
     quantization: str
-    facts: Mapping[str, str]
+    metadata: Mapping[str, str]
 
 
 @dataclass(slots=True)

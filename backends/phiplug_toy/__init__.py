@@ -53,6 +53,7 @@ def phiplug_register_backends() -> list[Backend]:
             accepts=accepts,
             load=load,
             default_model="toy",
+            api=2,
         )
     ]
 

@@ -118,7 +118,7 @@ def load(files: ModelFiles, options: LoadOptions) -> ToyModel:
         version=np.__version__,
         chunk=CHUNK,
         threads=1,
-        can_copy=True,
+        features=frozenset({"copy"}),
     )
     return ToyModel(_count(_read(files)), info)
 

@@ -29,8 +29,8 @@ COPIES = 5
 NVIDIA_SMI = ("--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
 
 
-def identify(facts: Mapping[str, str]) -> Hardware:
-    """Look at this machine, and copy memory for about a second; `facts` are those of plugins.
+def identify(metadata: Mapping[str, str]) -> Hardware:
+    """Look at this machine, and copy memory for about a second; `metadata` is what plugins add.
 
     Raises:
         NotInstalled: psutil or py-cpuinfo is missing.
@@ -54,7 +54,7 @@ def identify(facts: Mapping[str, str]) -> Hardware:
         python=f"{platform.python_implementation()} {platform.python_version()}",
         phiplug=__version__,
         copy_bytes_per_s=copy_bandwidth(logical),
-        facts=dict(facts),
+        metadata=dict(metadata),
     )
 
 

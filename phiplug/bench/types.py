@@ -70,7 +70,7 @@ class Hardware:
         python: implementation and version.
         phiplug: its version.
         copy_bytes_per_s: bytes read plus bytes written per second by a large copy on all cores.
-        facts: what plugins add.
+        metadata: what plugins add.
     """
 
     id: str
@@ -85,7 +85,7 @@ class Hardware:
     python: str
     phiplug: str
     copy_bytes_per_s: float
-    facts: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class Loaded:
         quantization: what the weights are as the engine holds them.
         version: of the engine.
         threads: how many, or None.
-        facts: build flags, dtypes and whatever else it says.
+        metadata: build flags, dtypes and whatever else it says.
         load_s: how long loading took, with the system's file cache as it was.
         prompt_sha256: of the ids that its tokenizer made of the built-in texts; as in `Workload`.
         picks: its likeliest tokens after each of the forced positions.
@@ -107,7 +107,7 @@ class Loaded:
     quantization: str
     version: str
     threads: int | None
-    facts: Mapping[str, str]
+    metadata: Mapping[str, str]
     load_s: float
     prompt_sha256: str
     picks: tuple[int, ...]

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from phiplug.bench import meters
 from phiplug.bench.parity import agreement, default_prompts, picks
@@ -22,12 +22,12 @@ from phiplug.bench.types import Loaded, Sample
 from phiplug.bench.workload import hash_of, prompt_ids
 from phiplug.errors import PhiplugError
 from phiplug.load import load
-from phiplug.spi import Autotunes, Metered, Remeasurable, Step
+from phiplug.spi import Step
 from phiplug.types import Request, SamplingParams
 
 if TYPE_CHECKING:
     from phiplug.llm import LLM
-    from phiplug.spi import Model
+    from phiplug.spi import Autotunes, Metered, Model
 
 POSITIONS = 128  # are compared at the most, and fit in every context; MLX on a CPU does ten in a second
 AUTOTUNINGS = 6  # more than any machine has candidates
@@ -90,7 +90,7 @@ class Worker:
             quantization=info.quantization,
             version=info.version,
             threads=info.threads,
-            facts=dict(info.facts),
+            metadata=dict(info.metadata),
             load_s=self._llm.load_s,
             prompt_sha256=hash_of(self._ids),
             picks=tuple(chosen),
@@ -110,15 +110,14 @@ class Worker:
     def device_memory(self) -> int | None:
         """Return the most that the engine has allocated on its device so far, where it says so."""
         model = self._llm.engine.model
-        return model.peak_memory() if isinstance(model, Metered) else None
+        return cast("Metered", model).peak_memory() if "meter" in model.info.features else None
 
     def _settle_threads(self) -> None:
         """Let a model that chooses its number of threads measure each of them, by short requests of one sequence."""
         model = self._llm.engine.model
-        if not isinstance(model, Autotunes):
+        if "autotune" not in model.info.features:
             return
-        if isinstance(model, Remeasurable):
-            model.forget()
+        cast("Autotunes", model).forget()
         threads = None
         for _ in range(AUTOTUNINGS):
             through(self._llm, request(self._ids[:SHORT], SHORT, may_autotune=True), 1)

@@ -173,7 +173,7 @@ def _report(llm: LLM, completion: Completion) -> dict[str, Any]:  # Any: what JS
             "path": str(path),
             "sha256": checksum_of(llm.files, cache()),
             "quantization": info.quantization,
-            "facts": dict(info.facts),
+            "metadata": dict(info.metadata),
         },
         "sampling": {field.name: getattr(completion.sampling, field.name) for field in fields(completion.sampling)}
         | {"logit_bias": dict(completion.sampling.logit_bias)},

@@ -10,7 +10,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 from phiplug.engine.sequence import Answer
 from phiplug.errors import (
@@ -24,10 +24,10 @@ from phiplug.errors import (
     PromptTooLong,
     RequestError,
 )
-from phiplug.spi import Autotunes, Step
+from phiplug.spi import Step
 
 if TYPE_CHECKING:
-    from phiplug.spi import Logits, Model, Pass, Tokenizer
+    from phiplug.spi import Autotunes, Logits, Model, Pass, Tokenizer
     from phiplug.types import Chunk, Request, Reuse
 
 T = TypeVar("T")
@@ -177,8 +177,8 @@ class Engine:
                 raise InvalidParameter("prompt", f"has an id outside the model's vocabulary of {self._vocab_size}")
 
     def _autotune(self, requests: Sequence[Request]) -> None:
-        if all(request.may_autotune for request in requests) and isinstance(self.model, Autotunes):
-            self._guarded(self.model.autotune)
+        if all(request.may_autotune for request in requests) and "autotune" in self.model.info.features:
+            self._guarded(cast("Autotunes", self.model).autotune)
 
     def _guarded(self, call: Callable[[], T]) -> T:
         """Call the backend; what it raises that is not ours becomes ours and bears its name."""

@@ -27,14 +27,14 @@ from phiplug.errors import (
     PluginLoadError,
 )
 from phiplug.plugins import hookspecs
-from phiplug.spi import API_VERSION, Backend
+from phiplug.plugins.contract import misfit, named_backend
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
     import typer
 
-    from phiplug.spi import ModelFiles, Tokenizer
+    from phiplug.spi import Backend, ModelFiles, Tokenizer
     from phiplug.types import Request, Timings, Usage
 
 BACKENDS = "phiplug.backends"
@@ -233,6 +233,8 @@ class Plugins:
         try:
             return self._manager.subset_hook_caller(hook, others)(**arguments)
         except (Exception, SystemExit) as error:
+            if (mismatch := misfit(f"the plugin {name}", error)) is not None:
+                raise mismatch from error
             raise PluginError(f"the plugin {name} failed in {hook}: {_said(error)}") from error
 
     def _backend_of(self, plugin: Plugin) -> Backend:
@@ -241,9 +243,11 @@ class Plugins:
             raise plugin.error
         try:
             answers = self._call("phiplug_register_backends", plugin.key)
+        except ContractMismatch:
+            raise
         except PluginError as error:
             raise PluginLoadError(error.message, hint=_removal(plugin)) from error
-        return _checked(plugin, answers)
+        return named_backend(f"the plugin {plugin.name}", plugin.name, answers)
 
     def _load(self, plugin: Plugin) -> None:
         try:
@@ -281,20 +285,6 @@ class Plugins:
         disabled = any(plugin.name == name for plugin in self._plugins if plugin.entry.group == BACKENDS)
         what = "is disabled by PHIPLUG_DISABLE_PLUGINS" if disabled else "is not installed"
         return BackendNotFound(f"the backend {name!r} {what}", hint=f"installed: {names}")
-
-
-def _checked(plugin: Plugin, answers: list[object]) -> Backend:
-    """Return the one backend that bears the entry point's name, if it speaks our version of the contract."""
-    listed = [backend for answer in answers if isinstance(answer, list | tuple) for backend in answer]
-    named = [backend for backend in listed if isinstance(backend, Backend) and backend.name == plugin.name]
-    if len(named) != 1:
-        raise ContractMismatch(f"the plugin {plugin.name} registers no list with one backend of that name")
-    if named[0].api != API_VERSION:
-        raise ContractMismatch(
-            f"the backend {plugin.name} was written for version {named[0].api} of the contract; this is {API_VERSION}",
-            hint=f"pip install -U phiplug {plugin.distribution}",
-        )
-    return named[0]
 
 
 def _removal(plugin: Plugin) -> str:

@@ -72,13 +72,15 @@ class CachePromises(Subject):
             expect_close(got, wanted, self.chunking_tolerance, "the target holds other tokens")
 
     @promise
-    def test_can_copy_says_whether_it_can(self, loaded: Model) -> None:
-        """A model whose can_copy is true can copy a whole slot; one whose can_copy is false always says 0."""
+    def test_the_feature_copy_says_whether_it_can(self, loaded: Model) -> None:
+        """A model with the feature "copy" can copy a whole slot; one without it always says 0."""
         require_slots(loaded, 2)
         _prepare(loaded, some_tokens(loaded, 8))
         count = loaded.copy(0, 1, 8)
-        wanted = 8 if loaded.info.can_copy else 0
-        expect(count == wanted, f"can_copy is {loaded.info.can_copy}, and a copy of all 8 tokens says {count}")
+        able = "copy" in loaded.info.features
+        expect(
+            count == 8 * able, f"its features {'' if able else 'do not '}name copy, and a copy of 8 tokens says {count}"
+        )
 
     @promise
     def test_after_a_copy_the_slots_go_on_apart(self, loaded: Model, reference: Model) -> None:
@@ -115,7 +117,7 @@ class CachePromises(Subject):
         loaded.copy(0, 1, 6)
         count = held(loaded, 0)
         expect(count == 6, f"after an unread pass over 6 tokens and a copy the source holds {count}")
-        if loaded.info.can_copy:
+        if "copy" in loaded.info.features:
             expect(held(loaded, 1) == 6, f"the target holds {held(loaded, 1)} of the 6 tokens")
 
     @promise

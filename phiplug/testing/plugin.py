@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from phiplug.errors import ModelError, UnsupportedParameter
-from phiplug.spi import API_VERSION, Backend, Model, ModelFiles, Probe, Step
+from phiplug.spi import API_VERSION, OLDEST_API, Backend, Model, ModelFiles, Probe, Step
 from phiplug.testing.promises import expect, promise
 from phiplug.testing.subject import Subject, find_module, some_tokens
 
@@ -47,7 +47,8 @@ class PluginPromises(Subject):
         expect(bool(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", subject.name)), f"its name is {subject.name!r}")
         lines = subject.summary.splitlines()
         expect(len(lines) == 1 and bool(subject.summary.strip()), f"its summary has {len(lines)} lines")
-        expect(subject.api == API_VERSION, f"it was written for version {subject.api}, and this is {API_VERSION}")
+        accepted = OLDEST_API <= subject.api <= API_VERSION
+        expect(accepted, f"it was written for version {subject.api} of the contract, and this is {API_VERSION}")
 
     @promise
     def test_importing_the_plugin_imports_no_engine(self) -> None:

@@ -20,7 +20,7 @@ from phiplug.errors import (
     PhiplugError,
     UnsupportedParameter,
 )
-from phiplug.spi import Autotunes, LoadOptions, ModelFiles, Remeasurable, Step
+from phiplug.spi import LoadOptions, ModelFiles, Step
 from phiplug.testing import BackendContract
 from phiplug_llama_cpp import threads
 from phiplug_llama_cpp.library import library
@@ -124,7 +124,7 @@ def test_a_slot_does_not_depend_on_what_others_hold(load):
 def test_a_copied_prefix_gives_the_logits_of_its_source(load):
     model, prompt = load(slots=2), ids(60)
     ask(model, prompt)
-    assert model.info.can_copy
+    assert "copy" in model.info.features
     assert model.copy(0, 1, 40) == 40
     copied = ask(model, prompt[40:], slot=1)
     model.rewind(0, 40)
@@ -289,10 +289,10 @@ def test_no_gpu_layers_is_what_a_cpu_does_anyway(load):
 def test_the_info_names_what_logits_depend_on(load):
     info = load().info
     assert info.quantization == "Q4_1"
-    assert (info.vocab_size, info.chunk, info.threads, info.can_copy) == (49152, 512, 1, False)
+    assert (info.vocab_size, info.chunk, info.threads, info.features) == (49152, 512, 1, frozenset())
     assert "llama-cpp-python 0.3." in info.version
-    assert {"features", "flash attention", "kv cache", "batch"} <= set(info.facts)
-    assert info.facts["flash attention"] in ("enabled", "disabled")
+    assert {"features", "flash attention", "kv cache", "batch"} <= set(info.metadata)
+    assert info.metadata["flash attention"] in ("enabled", "disabled")
 
 
 # Threads
@@ -365,7 +365,7 @@ def test_a_benchmark_has_all_candidates_tried_again(load, soon):
         greedy(model, ids(3), 2)
         model.autotune()
         model.rewind(0, 0)
-    assert isinstance(model, Remeasurable)
+    assert "autotune" in model.info.features
     model.forget()
     model.autotune()
     assert model.info.threads == candidates(usable_cores())[0]
@@ -373,7 +373,7 @@ def test_a_benchmark_has_all_candidates_tried_again(load, soon):
 
 def test_a_fixed_number_of_threads_stays(load, soon):
     model = load(threads=1)
-    assert isinstance(model, Autotunes)
+    assert "autotune" not in model.info.features
     greedy(model, ids(3), 2)
     model.autotune()
     assert model.info.threads == 1

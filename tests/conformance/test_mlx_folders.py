@@ -132,7 +132,7 @@ def test_shards_are_one_model(tmp_path: Path) -> None:
 def test_a_quantized_folder_keeps_its_packing_and_says_so(tmp_path: Path) -> None:
     model = load(published(tmp_path / "model", "llama", bits=4))
     assert model.info.quantization == "affine 4-bit g32, float32 scales"
-    assert "1 packed -> affine 8-bit g64, float32 scales" in model.info.facts["weights"]
+    assert "1 packed -> affine 8-bit g64, float32 scales" in model.info.metadata["weights"]
     plain = load(published(tmp_path / "plain", "llama"))
     assert 0 < np.abs(row(model, [1, 2]) - row(plain, [1, 2])).max() < np.ptp(row(plain, [1, 2]))
 

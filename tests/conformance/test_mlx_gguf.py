@@ -102,7 +102,7 @@ def test_a_quantized_file_computes_with_the_numbers_it_stands_for(name: str, tmp
     reference = load(write(tmp_path / "plain.gguf", tiny, replaced=plain))
     ids = list(range(0, 80, 2))
     assert gap(feed(model, ids), feed(reference, ids)) < 1e-4
-    weights = model.info.facts["weights"]
+    weights = model.info.metadata["weights"]
     for text in (
         "Q4_K -> affine 4-bit g32, float32 scales",
         "Q5_1 -> affine 5-bit",
@@ -137,17 +137,17 @@ def test_what_a_gpu_would_hold_gives_nearly_the_same_logits(tmp_path: Path, monk
     on_cpu = gguf_model.precision_for
     monkeypatch.setattr(gguf_model, "precision_for", lambda device, *given, **named: on_cpu("metal", *given, **named))
     model = load(path)
-    assert model.info.facts["compute"] == "float16"
-    assert "Q4_0 -> affine 4-bit g32, float16 scales" in model.info.facts["weights"]
+    assert model.info.metadata["compute"] == "float16"
+    assert "Q4_0 -> affine 4-bit g32, float16 scales" in model.info.metadata["weights"]
     assert gap(feed(model, list(range(20))), exact) < 0.03
     exactly = load(path, exact_scales=True)
-    assert "float32 scales" in exactly.info.facts["weights"]
+    assert "float32 scales" in exactly.info.metadata["weights"]
     assert gap(feed(exactly, list(range(20))), exact) < 1e-6
 
 
 def test_smollm2_loads_whole_and_knows_the_capital_of_france(smollm2: Path) -> None:
     model = load(smollm2, ctx_size=256)
-    assert model.info.facts["weights"] == (
+    assert model.info.metadata["weights"] == (
         "210 Q4_1 -> affine 4-bit g32, float32 scales; 61 F32 -> float32; 1 Q8_0 -> affine 8-bit g32, float32 scales"
     )
     row = model.forward([Step(0, [504, 3575, 282, 4649, 314])]).logits()[0]  # "The capital of France is"

@@ -43,7 +43,7 @@ def load(files, options):
 @hookimpl
 def phiplug_register_backends():
     made = {"twin": load, "other": phiplug_toy.load}
-    return [Backend(name, "the toy again", phiplug_toy.probe, accepts, made[name], "page") for name in made]
+    return [Backend(name, "the toy again", phiplug_toy.probe, accepts, made[name], "page", api=2) for name in made]
 
 
 def accepts(files):

@@ -19,7 +19,7 @@ BROKEN = {
     ),
     "has the wrong signature": (backend("bad", argument="wrong"), "PluginLoadError"),
     "has another name": (backend("worse"), "ContractMismatch"),
-    "has another version of the contract": (backend("bad", more=", api=99"), "ContractMismatch"),
+    "has another version of the contract": (backend("bad", api=99), "ContractMismatch"),
     "raises in probe": (backend("bad", probe="raise OSError('in probe')"), "BackendFailed"),
     "raises in accepts": (backend("bad", accepts="raise OSError('in accepts')"), "BackendFailed"),
     "raises in load": (backend("bad", load="raise OSError('in load')"), "BackendFailed"),

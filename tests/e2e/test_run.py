@@ -37,7 +37,7 @@ def test_json_is_one_line_with_everything(phiplug):
         *("text", "tokens", "prompt_tokens", "prompt_ids", "finish_reason"),
         *("backend", "device", "threads", "model", "sampling", "timings"),
     }
-    assert set(report["model"]) == {"reference", "path", "sha256", "quantization", "facts"}
+    assert set(report["model"]) == {"reference", "path", "sha256", "quantization", "metadata"}
     assert set(report["timings"]) == {"load_s", "ttft_s", "prefill_tps", "decode_tps"}
     assert report["prompt_tokens"] == len(report["prompt_ids"])
     assert report["sampling"]["seed"] == 1

@@ -215,6 +215,7 @@ def test_a_model_that_measures_its_threads_is_given_time_to_settle():
         told.append("autotune")
         model.info = replace(model.info, threads=next(threads))
 
+    model.info = replace(model.info, features=model.info.features | {"autotune"})
     model.autotune, model.forget = autotune, lambda: told.append("forget")
     loaded, _ = worker.warm_up(positions=0)
     assert told == ["forget", *["autotune"] * 4]

@@ -16,14 +16,16 @@ FILES = ModelFiles("some.gguf", Path("some.gguf"), "gguf")
 
 def backend(name, *, devices=("cpu",), available=True, kind="gguf"):
     probe = Probe(available, reason="" if available else "no engine", install="pip install it", devices=devices)
-    return Backend(name, "a test's", lambda: probe, lambda files: files.format == kind, load=None)
+    return Backend(name, "a test's", lambda: probe, lambda files: files.format == kind, load=None, api=2)
 
 
 def broken(name, *, where):
     def fail(*_):
         raise RuntimeError("broken")
 
-    return Backend(name, "", fail if where == "probe" else None, fail if where == "accepts" else lambda _: True, None)
+    return Backend(
+        name, "", fail if where == "probe" else None, fail if where == "accepts" else lambda _: True, None, api=2
+    )
 
 
 def test_a_backend_with_an_accelerator_is_chosen_over_one_without_whatever_the_order():

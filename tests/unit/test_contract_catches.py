@@ -305,10 +305,10 @@ def test_a_promise_to_copy_that_is_not_kept_is_caught():
         def copy(self, source, target, length):
             return super().copy(source, target, 0)
 
-    detail = complaint("test_can_copy_says_whether_it_can", broken(CannotCopy))
-    assert detail == "can_copy is True, and a copy of all 8 tokens says 0"
-    detail = complaint("test_can_copy_says_whether_it_can", broken(ToyModel, can_copy=False))
-    assert detail == "can_copy is False, and a copy of all 8 tokens says 8"
+    detail = complaint("test_the_feature_copy_says_whether_it_can", broken(CannotCopy))
+    assert detail == "its features name copy, and a copy of 8 tokens says 0"
+    detail = complaint("test_the_feature_copy_says_whether_it_can", broken(ToyModel, features=frozenset()))
+    assert detail == "its features do not name copy, and a copy of 8 tokens says 8"
 
 
 class SharesOneList(ToyModel):
@@ -489,7 +489,7 @@ def test_an_option_that_is_refused_by_another_name_is_caught():
     [
         ({"name": "My Backend"}, "its name is 'My Backend'"),
         ({"summary": ""}, "its summary has 0 lines"),
-        ({"api": 99}, "it was written for version 99, and this is 1"),
+        ({"api": 99}, "it was written for version 99 of the contract, and this is 2"),
     ],
 )
 def test_an_improper_introduction_is_caught(change, how):
@@ -550,7 +550,7 @@ def probe():
 
 @hookimpl
 def phiplug_register_backends():
-    return [Backend(name="mine", summary="mine", probe=probe, accepts=bool, load=print)]
+    return [Backend(name="mine", summary="mine", probe=probe, accepts=bool, load=print, api=2)]
 """
 
 

@@ -6,6 +6,7 @@ import itertools
 import sys
 import textwrap
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
@@ -25,7 +26,7 @@ def no_engine(files, options): raise AssertionError("not in this test")
 @hookimpl
 def phiplug_register_backends():
     probe = Probe({available}, reason="no engine", install="pip install it", devices={devices})
-    return [Backend("{name}", "a test's", lambda: probe, lambda files: files.format == "gguf", no_engine{more})]
+    return [Backend("{name}", "a test's", lambda: probe, lambda files: files.format == "gguf", no_engine, api={api})]
 """
 
 
@@ -47,8 +48,8 @@ def plugin(tmp_path, monkeypatch):
         sys.modules.pop(module, None)
 
 
-def sound(name, *, available=True, devices=("cpu",), more=""):
-    return SOUND.format(name=name, available=available, devices=devices, more=more)
+def sound(name, *, available=True, devices=("cpu",), api=2):
+    return SOUND.format(name=name, available=available, devices=devices, api=api)
 
 
 def test_a_backend_is_found_by_name_and_only_its_plugin_is_imported(plugin):
@@ -90,8 +91,27 @@ def test_a_plugin_that_is_broken_says_so_by_name_and_harms_no_other(plugin, body
 
 
 def test_a_plugin_for_another_version_of_the_contract_is_refused(plugin):
-    with pytest.raises(ContractMismatch, match="version 99 of the contract; this is 1"):
-        Plugins([plugin("old", sound("old", more=", api=99"))]).backend("old")
+    for version in (1, 99, "'2'"):
+        with pytest.raises(ContractMismatch) as caught:
+            Plugins([plugin("old", sound("old", api=version))]).backend("old")
+        assert f"plugin old was written for version {version} of the contract" in caught.value.message
+        assert "this phiplug accepts version 2" in caught.value.message
+        assert "docs/plugins.md" in caught.value.hint
+
+
+def test_a_plugin_that_states_no_version_is_refused_by_name(plugin):
+    body = sound("old").replace(", api=2", "")
+    with pytest.raises(ContractMismatch, match=r"plugin old.* accepts version 2: .*argument: 'api'") as caught:
+        Plugins([plugin("old", body)]).backend("old")
+    assert "docs/plugins.md" in caught.value.hint
+
+
+def test_every_backend_here_states_its_version_as_a_literal():
+    root = Path(__file__).parents[2]
+    sources = [*root.glob("backends/phiplug*/**/__init__.py"), *root.glob("docs/examples/*/*/__init__.py")]
+    backends = [source.read_text() for source in sources if "Backend(\n" in source.read_text()]
+    assert len(backends) >= 4
+    assert all("    api=2,\n" in source for source in backends)
 
 
 BARE = sound("named").replace("return [", "return (").replace(")]", "))")  # a backend, and not a list of one

@@ -117,7 +117,7 @@ def load(files: ModelFiles, options: LoadOptions) -> NumpyModel:
         quantization=f"F32, from {header.quantization}",
         version=np.__version__,
         chunk=CHUNK,
-        can_copy=True,
+        features=frozenset({"copy"}),
     )
     return NumpyModel(transformer, info)
 
