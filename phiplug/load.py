@@ -61,7 +61,7 @@ def load(
         InvalidParameter: an option is out of range, or the backend cannot honour it.
     """
     from phiplug.plugins import Plugins
-    from phiplug.plugins.choice import choose
+    from phiplug.plugins.choice import choose, require_engine
 
     started = time.perf_counter()
     options = LoadOptions(device, ctx_size, slots, threads, gpu_layers, exact_scales, verbose, cache())
@@ -70,7 +70,9 @@ def load(
     backends = [named] if named else plugins.backends()  # before the model: a backend's plugin may bring models too
     default = named.default_model if named else None
     wanted = (default or DEFAULT_MODEL) if reference is None else _spelt(reference)
-    files = find(wanted, plugins, offline=offline, progress=progress)
+    files = find(
+        wanted, plugins, offline=offline, before_fetch=lambda: require_engine(backends, wanted), progress=progress
+    )
     llm = assemble(files, named or choose(backends, files), options, plugins, chat_template=chat_template)
     llm.load_s = time.perf_counter() - started
     return llm
@@ -84,8 +86,19 @@ def _spelt(reference: object) -> str:
     raise InvalidParameter("model", f"{reference!r} is neither a text nor a path")
 
 
-def find(reference: str, plugins: Plugins, *, offline: bool = False, progress: Progress | None = None) -> ModelFiles:
+def find(
+    reference: str,
+    plugins: Plugins,
+    *,
+    offline: bool = False,
+    update: bool = False,
+    before_fetch: Callable[[], None] = lambda: None,
+    progress: Progress | None = None,
+) -> ModelFiles:
     """Find a model's files: what a plugin knows comes first, then paths, aliases, packages and the hub.
+
+    With `update`, the hub is asked for its newest commit even if the model is here. Where it is not, `before_fetch` is
+    called before the hub is asked.
 
     Raises:
         ModelNotFound: the reference leads to no file.
@@ -94,7 +107,14 @@ def find(reference: str, plugins: Plugins, *, offline: bool = False, progress: P
     from phiplug.models import hub
 
     found = plugins.find_model(reference)
-    return found or hub.resolve(reference, aliases=aliases(plugins), offline=offline, progress=progress)
+    return found or hub.resolve(
+        reference,
+        aliases=aliases(plugins),
+        offline=offline,
+        update=update,
+        before_fetch=before_fetch,
+        progress=progress,
+    )
 
 
 def aliases(plugins: Plugins) -> dict[str, Sequence[str]]:

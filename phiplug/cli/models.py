@@ -40,7 +40,7 @@ def list_(as_json: AsJson = False) -> None:
     names = _named(aliases(Plugins.installed()))
     rows = [_row(model, [name for name, path in names.items() if path == model.path]) for model in _stored()]
     if as_json:
-        typer.echo(json.dumps(rows, ensure_ascii=False))
+        typer.echo(json.dumps(rows))
         return
     modelinfo.print_list(rows)
     absent = sorted(name for name, path in names.items() if path is None)
@@ -49,12 +49,12 @@ def list_(as_json: AsJson = False) -> None:
 
 @app.command()
 def pull(model: Model) -> None:
-    """Fetch a model, unless it is here already, and print where it is."""
+    """Fetch a model, or what has changed of it on the hub, and print where it is."""
     from phiplug.cli.progress import DownloadBar
     from phiplug.load import find
     from phiplug.plugins import Plugins
 
-    typer.echo(find(model, Plugins.installed(), progress=DownloadBar()).path)
+    typer.echo(find(model, Plugins.installed(), update=True, progress=DownloadBar()).path)
 
 
 @app.command()
@@ -78,7 +78,7 @@ def info(
     plugins.backends()  # loaded, because a backend may know models of its own
     found = describe(_here(model, plugins), plugins, template=template_source(chat_template))
     if as_json:
-        typer.echo(json.dumps(asdict(found), ensure_ascii=False))
+        typer.echo(json.dumps(asdict(found)))
     elif template:
         modelinfo.print_template(found)
     else:

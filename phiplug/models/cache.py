@@ -1,7 +1,7 @@
-"""A cache on disk for what was measured once: checksums of models, thread counts.
+"""Keeps on disk what was measured once: checksums of models, thread counts.
 
-JSON on disk <-> values by key. It knows nothing of what the values mean, and losing it costs only the time to measure
-again; so every failure to read or write it is silent.
+Losing the file costs only the time to measure again, so every failure to read or write it is silent. It does not know
+what the values mean.
 """
 
 from __future__ import annotations
@@ -21,21 +21,27 @@ class FileCache:
         self._path = path
 
     def get(self, key: str) -> Any:  # Any: what JSON holds
-        """Return what was remembered under `key`, or None."""
+        """Return the value stored under `key`, or None."""
         return self._read().get(key)
 
     def set(self, key: str, value: Any) -> None:  # Any: what JSON holds
-        """Remember a JSON value under `key`; two processes that do so at once may lose one of the two."""
-        with contextlib.suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=self._path.name)
+        """Store a JSON value under `key`; of two processes that do so at once, one may lose its value."""
+        with contextlib.suppress(OSError, TypeError, ValueError, RecursionError):
+            self._write(json.dumps(self._read() | {key: value}))
+
+    def _write(self, text: str) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=self._path.name)
+        try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(self._read() | {key: value}, file)
+                file.write(text)
             Path(name).replace(self._path)
+        finally:
+            Path(name).unlink(missing_ok=True)
 
     def _read(self) -> dict[str, Any]:  # Any: what JSON holds
         try:
             values = json.loads(self._path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         return values if isinstance(values, dict) else {}

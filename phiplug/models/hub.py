@@ -10,13 +10,13 @@ import hashlib
 import importlib.util
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from phiplug.errors import ModelCorrupt, ModelError, ModelNotFound
 from phiplug.models.download import Progress, Quiet
 from phiplug.models.reference import Reference, parse
-from phiplug.models.repository import is_offline, names_in, pull, snapshot_of
+from phiplug.models.repository import is_offline, listed_names, names_in, pull, snapshot_of
 from phiplug.models.selection import INDEX, Selection, parts, select, shards, spell
 from phiplug.spi import Cache, ModelFiles
 
@@ -26,15 +26,21 @@ def resolve(
     *,
     aliases: Mapping[str, Sequence[str]],
     offline: bool = False,
+    update: bool = False,
+    before_fetch: Callable[[], None] = lambda: None,
     progress: Progress | None = None,
 ) -> ModelFiles:
     """Find a model's files; fetch them where they are on the hub and not yet in its cache.
+
+    What an `hf:` reference means does not depend on what is cached: it chooses among the names that the hub listed.
 
     Args:
         reference: a path, a name in `aliases`, `package:import_name/file.gguf`, or
             `hf:owner/repo[:QUANT | /file.gguf][@revision]`.
         aliases: short names, each with the references that are tried for it, in order.
         offline: fetch nothing; HF_HUB_OFFLINE says the same.
+        update: ask the hub what it has now, even if the model is here; without a network this asks nobody.
+        before_fetch: is called where the model is not here, before the hub is asked; what it raises ends the search.
         progress: is told how far a download is.
 
     Raises:
@@ -45,7 +51,7 @@ def resolve(
         DownloadFailed: the hub, the network or the disk would not let the files arrive whole.
     """
     parsed = parse(reference)
-    finder = _Finder(offline, Quiet() if progress is None else progress)
+    finder = _Finder(offline or is_offline(), update, before_fetch, Quiet() if progress is None else progress)
     return finder.named(parsed, aliases) if parsed.kind == "name" else finder.follow(parsed)
 
 
@@ -82,8 +88,10 @@ def sha256_of(path: Path, cache: Cache) -> str:
 class _Finder:
     """How references are followed in one call of `resolve`."""
 
-    def __init__(self, offline: bool, progress: Progress) -> None:
+    def __init__(self, offline: bool, update: bool, before_fetch: Callable[[], None], progress: Progress) -> None:
         self._offline = offline
+        self._update = update
+        self._before_fetch = before_fetch
         self._progress = progress
 
     def named(self, parsed: Reference, aliases: Mapping[str, Sequence[str]]) -> ModelFiles:
@@ -115,27 +123,47 @@ class _Finder:
                 raise ModelNotFound(f"{parsed.text!r} is a name, and names do not lead to names")
 
     def _on_hub(self, parsed: Reference) -> ModelFiles:
-        found = cached(parsed)
-        if found is not None:
-            return found
-        if self._offline or is_offline():
+        known = _is_certain(parsed)
+        found = cached(parsed) if self._offline or (known and not self._update) else None
+        if found is None:
+            self._before_fetch()
+        if found is None and not self._offline:
+            return _files(parsed.text, *pull(parsed, self._progress))
+        if found is None:
             raise ModelNotFound(
                 f"{parsed.text} is not in the cache, and the network is off limits",
-                hint="fetch it once without --offline and HF_HUB_OFFLINE",
+                hint=f"fetch it once without --offline and HF_HUB_OFFLINE: `phiplug models pull {parsed.text}`; "
+                "or name a file of yours with -m FILE",
             )
-        return _files(parsed.text, *pull(parsed, self._progress))
+        if found.format == "gguf" and not known and not parsed.quant:  # the repository may have others
+            name = found.path.relative_to(snapshot_of(parsed)).as_posix()
+            raise ModelNotFound(
+                f"{parsed.text}: {name} is in the cache, but not the list of what else the repository has",
+                hint=f"name the file: hf:{parsed.place}/{name}",
+            )
+        return found
 
 
 def cached(parsed: Reference) -> ModelFiles | None:
-    """Return the files that a hub reference chooses among those in the cache, or None; the network is not asked."""
+    """Return the files that a hub reference chooses, if the cache has them all; the network is not asked.
+
+    Where the cache does not know what the hub lists, the choice is among the files that are here.
+    """
     folder = snapshot_of(parsed)
+    here = names_in(folder)
+    listed = listed_names(parsed.place, folder.name)
     try:
-        selection = select(names_in(folder), file=parsed.file, quant=parsed.quant)
+        selection = select(here if listed is None else listed, file=parsed.file, quant=parsed.quant)
         if selection.format == "folder":
             _require_shards(folder)
     except ModelError:
         return None
-    return _files(parsed.text, folder, selection)
+    return _files(parsed.text, folder, selection) if set(selection.files) <= set(here) else None
+
+
+def _is_certain(parsed: Reference) -> bool:
+    """Whether the cache can tell what the reference chooses: it names a file, or the cache knows the hub's list."""
+    return parsed.file is not None or listed_names(parsed.place, snapshot_of(parsed).name) is not None
 
 
 def _files(reference: str, folder: Path, selection: Selection) -> ModelFiles:

@@ -1,4 +1,4 @@
-"""The hub's cache and the installed packages -> the models that are on this machine; and their removal.
+"""Lists the models in the hub's cache and in installed packages, and removes those of the cache.
 
 It reads names and sizes, no headers: what is inside a file is the header reader's to say. The cache's layout is
 described in `phiplug.models.repository`.
@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from phiplug.errors import InvalidParameter, ModelError, ModelNotFound
 from phiplug.models.hub import cached
 from phiplug.models.reference import Reference, parse
 from phiplug.models.repository import cache_of, hub_cache, names_in
-from phiplug.models.selection import Selection, first_parts, select
+from phiplug.models.selection import Selection, first_parts, parts, select
+
+if TYPE_CHECKING:
+    from huggingface_hub import DeleteCacheStrategy
+
+    from phiplug.spi import ModelFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +87,12 @@ def remove(reference: str, *, aliases: Mapping[str, Sequence[str]]) -> int:
     if found is None:
         hint = "`phiplug models list` shows what is; a package is removed with pip"
         raise ModelNotFound(f"{reference} is not in the cache", hint=hint)
-    repository = cache_of(parsed.place)
-    before = _bytes_in(repository)
-    try:
-        _unlink(found.path, repository)
-    except OSError as error:
-        raise ModelError(f"{found.path} cannot be removed: {error.strerror}", hint="check its permissions") from error
-    return before - _bytes_in(repository)
+    repository = cache_of(parsed.place).resolve()
+    deletion = _deletion(found, repository)
+    deletion.execute()  # it logs what it cannot remove
+    if os.path.lexists(found.path):
+        raise ModelError(f"{found.path} cannot be removed", hint="check its permissions")
+    return deletion.expected_freed_size
 
 
 def _in_the_cache(reference: str, aliases: Mapping[str, Sequence[str]]) -> Reference:
@@ -136,25 +140,21 @@ def _stored(reference: str, folder: Path, selection: Selection, place: Literal["
     return StoredModel(reference, path, selection.format, size, place)
 
 
-def _unlink(path: Path, repository: Path) -> None:
-    """Remove a model's links, then the blobs and folders that nothing leads to any more."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        for part in select(names_in(path.parent), file=path.name).files:
-            path.with_name(part).unlink()
-    used = {link.resolve() for link in _files(repository / "snapshots")}
-    if not used:
-        shutil.rmtree(repository)
-        return
-    for blob in _files(repository / "blobs"):
-        if blob.resolve() not in used and blob.suffix != ".incomplete":
-            blob.unlink()
+def _deletion(found: ModelFiles, repository: Path) -> DeleteCacheStrategy:
+    """Plan the removal of a model: of its commit, or of its files alone where the commit holds other models."""
+    from huggingface_hub import scan_cache_dir
 
-
-def _files(folder: Path) -> Iterable[Path]:
-    return (folder / PurePosixPath(name) for name in names_in(folder))
-
-
-def _bytes_in(folder: Path) -> int:
-    return sum(path.stat().st_size for path in _files(folder) if not path.is_symlink())
+    cache = scan_cache_dir(hub_cache())
+    folder = found.path if found.format == "folder" else found.path.parent
+    for revision in (each for repo in cache.repos if repo.repo_path == repository for each in repo.revisions):
+        if revision.snapshot_path in (snapshot := folder.resolve(), *snapshot.parents):
+            ours = parts(found.path.name)
+            models = [file for file in revision.files if file.file_name.lower().endswith(".gguf")]
+            files = [file for file in models if file.file_path.parent == snapshot and file.file_name in ours]
+            alone = found.format == "folder" or len(models) == len(files)
+            return cache.delete_revisions(revision.commit_hash) if alone else cache.delete_files(*files)
+    reasons = [str(warning) for warning in cache.warnings if str(repository) in str(warning)]
+    raise ModelError(
+        f"{repository} is damaged: {'; '.join(reasons) or 'huggingface_hub does not see it'}",
+        hint="remove this folder by hand",
+    )

@@ -1,4 +1,4 @@
-"""A model's files -> what they say about the model, read from headers alone.
+"""Reads what a model's files say about the model, from headers alone.
 
 A GGUF says it in its metadata and tensor table, a folder in config.json and at the head of each safetensors file. No
 weight is read. It knows nothing of tokenizers, templates or engines.

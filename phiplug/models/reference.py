@@ -1,13 +1,14 @@
-"""What a user writes for a model -> a value that says which kind of place it names.
+"""Takes a model reference apart and says which kind of place it names.
 
-Nothing is looked up here: no disk, no network, no alias table.
+It looks nothing up: no disk, no network, no alias table.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeGuard
 
 from phiplug.errors import InvalidParameter
 
@@ -16,6 +17,8 @@ ReferenceKind = Literal["path", "package", "hub", "name"]
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _QUANT = re.compile(r"[\w.+-]+", re.ASCII)
 _REVISION = re.compile(r"[\w.+-]+(/[\w.+-]+)*", re.ASCII)  # a branch, a tag, a commit, refs/pr/1
+_MAX_PART = 240  # bytes: most file systems take 255, and a download adds to the name
+_MAX_NAME = 1024  # bytes, so that the path fits below any cache
 _HUB_FORM = "hf:owner/repo, hf:owner/repo:QUANT or hf:owner/repo/file.gguf, each with @revision if need be"
 _PACKAGE_FORM = "package:import_name/file.gguf"
 
@@ -92,3 +95,14 @@ def _package(text: str) -> Reference:
 def is_inside(file: str) -> bool:
     """Whether a name with forward slashes stays inside the folder that it is taken from."""
     return "\\" not in file and ":" not in file and all(part not in ("", ".", "..") for part in file.split("/"))
+
+
+def is_file_name(name: object) -> TypeGuard[str]:
+    """Whether every file system can hold a file of this name inside a folder, and a terminal can show it."""
+    return (
+        isinstance(name, str)
+        and is_inside(name)
+        and not any(unicodedata.category(sign) in ("Cc", "Cs") for sign in name)  # control signs, half characters
+        and all(len(part.encode()) <= _MAX_PART for part in name.split("/"))
+        and len(name.encode()) <= _MAX_NAME
+    )

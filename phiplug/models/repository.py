@@ -1,16 +1,19 @@
-"""A repository of the hub -> the files of one model in huggingface_hub's cache.
+"""Brings the files of one model from a repository of the hub into huggingface_hub's cache.
 
 The cache's layout is the one that huggingface_hub documents ("Understand caching"): `blobs/<checksum>` holds the bytes,
 `snapshots/<commit>/<file>` links to them, `refs/<revision>` names a commit. So what other programs fetched is found
-here, and the other way round. A file is linked into a snapshot only after its checksum was compared.
+here, and the other way round. A file is linked into a snapshot only after its checksum was compared. Beside them,
+`phiplug/<commit>.json` keeps the names that the hub listed: a snapshot alone does not say what it lacks.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from phiplug.errors import DownloadFailed, ModelNotFound, PhiplugError
 from phiplug.models.download import Progress, RemoteFile, fetch, partial_of, retry_after
-from phiplug.models.reference import Reference, is_inside
+from phiplug.models.reference import Reference, is_file_name
 from phiplug.models.selection import Selection, select
 
 if TYPE_CHECKING:
@@ -63,6 +66,15 @@ def names_in(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
+def listed_names(repo: str, commit: str) -> list[str] | None:
+    """Return the names that the hub listed for a commit, or None where it was never asked from this cache."""
+    try:
+        names = json.loads(_names_file(repo, commit).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return names if isinstance(names, list) and all(map(is_file_name, names)) else None
+
+
 def pull(reference: Reference, progress: Progress) -> tuple[Path, Selection]:
     """Fetch what a hub reference chooses, but for what is here already.
 
@@ -84,9 +96,13 @@ def pull(reference: Reference, progress: Progress) -> tuple[Path, Selection]:
         _require_space(files, folder)
         for file in files:
             _bring(file, folder, progress)
+        uses = Counter(file.etag for file in files)
         for file in reversed(files):  # the first is what a model is recognized by: it is linked when all is here
-            _link(folder / "blobs" / file.etag, snapshot / file.name)
-        _name(folder / "refs", reference.revision or "main", listing.commit)
+            uses[file.etag] -= 1
+            _link(folder / "blobs" / file.etag, snapshot / file.name, needed=uses[file.etag] > 0)
+        _replace_text(_names_file(reference.place, listing.commit), json.dumps(sorted(listing.files)))
+        if not _COMMIT.fullmatch(revision := reference.revision or "main"):
+            _replace_text(folder / "refs" / revision, listing.commit)
     return snapshot, selection
 
 
@@ -111,7 +127,7 @@ def _list(reference: Reference) -> _Listing:
         raise _not_a_hub(constants.ENDPOINT) from error
     if not isinstance(info.sha, str) or not _COMMIT.fullmatch(info.sha):
         raise _not_a_hub(constants.ENDPOINT)
-    return _Listing(info.sha, {each.rfilename: each for each in info.siblings or () if is_inside(each.rfilename)})
+    return _Listing(info.sha, {each.rfilename: each for each in info.siblings or () if is_file_name(each.rfilename)})
 
 
 def _remote(repo: str, listing: _Listing, name: str) -> RemoteFile:
@@ -172,26 +188,34 @@ def _bring(file: RemoteFile, folder: Path, progress: Progress) -> None:
             fetch(file, blob, progress)
 
 
-def _link(blob: Path, place: Path) -> None:
-    """Make `place` lead to `blob`; where links are not allowed, as on most of Windows, the blob itself moves there."""
+def _link(blob: Path, place: Path, *, needed: bool) -> None:
+    """Make `place` lead to `blob`.
+
+    Where links are not allowed, as on most of Windows, the blob itself moves there, or a copy of it where another file
+    of the model needs the same bytes.
+    """
     place.parent.mkdir(parents=True, exist_ok=True)
     target = os.path.relpath(blob, place.parent)
     fresh = place.with_name(f"{place.name}.{os.getpid()}")
     try:
         fresh.symlink_to(target)
     except OSError:
-        blob.replace(place)
+        if needed:
+            shutil.copyfile(blob, place)
+        else:
+            blob.replace(place)
     else:
         fresh.replace(place)
 
 
-def _name(refs: Path, revision: str, commit: str) -> None:
-    if _COMMIT.fullmatch(revision):
-        return
-    path = refs / revision
+def _names_file(repo: str, commit: str) -> Path:
+    return cache_of(repo) / "phiplug" / f"{commit}.json"
+
+
+def _replace_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    fresh.write_text(commit, encoding="ascii")
+    fresh.write_text(text, encoding="ascii")
     fresh.replace(path)
 
 

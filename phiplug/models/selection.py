@@ -1,6 +1,6 @@
-"""Names of files, and what is wanted of them -> the files of one model.
+"""Chooses the files of one model among the names of a folder or of a repository.
 
-It sees names only, whether they are of a folder or of a repository, and opens nothing. Names have forward slashes.
+It sees names only and opens nothing. Names have forward slashes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from phiplug.errors import ModelCorrupt, ModelNotFound
 INDEX = "model.safetensors.index.json"
 CONFIG = "config.json"
 
-_PART = re.compile(r"-(\d{5})-of-(\d{5})(?=\.gguf$)", re.IGNORECASE)  # llama.cpp's naming of a split
+_PART = re.compile(r"-(\d{5})-of-(\d{5})(?=(\.gguf|\.safetensors)$)", re.IGNORECASE)  # of llama.cpp and transformers
 _NO_MODEL = re.compile(r"^(imatrix|ggml-vocab)|mmproj", re.IGNORECASE)  # statistics, vocabularies, image projectors
 _SHARD = re.compile(r"[\w.-]+\.safetensors", re.ASCII)
 _BESIDE_WEIGHTS = re.compile(  # never *.py, and never pickled weights
@@ -81,7 +81,8 @@ def parts(name: str) -> list[str]:
     match = _PART.search(name)
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         return [name]
-    return [f"{name[: match.start()]}-{number:05}-of-{match[2]}.gguf" for number in range(1, int(match[2]) + 1)]
+    stem, count, ending = name[: match.start()], match[2], name[match.end() :]
+    return [f"{stem}-{number:05}-of-{count}{ending}" for number in range(1, int(count) + 1)]
 
 
 def shards(weight_map: object) -> list[str]:
@@ -112,16 +113,22 @@ def _named(file: str, present: set[str], firsts: list[str]) -> Selection:
 
 
 def _whole(file: str, present: set[str]) -> Selection:
+    return Selection(tuple(_all_parts(file, present)), "gguf")
+
+
+def _all_parts(file: str, present: set[str]) -> list[str]:
     files = parts(file)
     missing = [part for part in files if part not in present]
     if missing:
         raise ModelCorrupt(f"{len(missing)} of the {len(files)} parts of {file} are missing: {spell(missing)}")
-    return Selection(tuple(files), "gguf")
+    return files
 
 
 def _folder(present: set[str]) -> Selection:
     weights = sorted(name for name in present if _SHARD.fullmatch(name))
     weights = [name for name in weights if name.startswith("model")] or weights  # a repository may hold them twice
+    for file in weights:
+        _all_parts(file, present)
     if CONFIG in present and weights:
         beside = sorted(name for name in present if _BESIDE_WEIGHTS.fullmatch(name) and name != CONFIG)
         index = [INDEX] if INDEX in present else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 from phiplug.errors import BackendUnavailable, ModelUnsupported
@@ -39,6 +40,26 @@ def choose(backends: Sequence[Backend], files: ModelFiles) -> Backend:
         install = next((probe.install for probe in probes.values() if probe.install), None)
         raise BackendUnavailable(f"no backend for {files.reference!r} works here: {reasons}", hint=install)
     return min(working, key=lambda backend: _preference(backend.name, probes[backend.name]))
+
+
+def require_engine(backends: Sequence[Backend], reference: str) -> None:
+    """Check that a model file could run here; asked before one is fetched.
+
+    Raises:
+        BackendUnavailable: none of the backends that take model files works here.
+    """
+    usual = [ModelFiles(reference, Path("model.gguf"), "gguf"), ModelFiles(reference, Path("model"), "folder")]
+    takers = [each for each in backends if any(_ask(partial(each.accepts, files), otherwise=True) for files in usual)]
+    broken = Probe(available=False, reason="its probe failed")
+    probes = {backend.name: _ask(backend.probe, otherwise=broken) for backend in takers}
+    if any(probe.available for probe in probes.values()):
+        return
+    reasons = "; ".join(f"{name}: {probe.reason}" for name, probe in probes.items()) or "none is installed"
+    install = next((probe.install for probe in probes.values() if probe.install), "pip install 'phiplug[llama-cpp]'")
+    raise BackendUnavailable(
+        f"no engine works here, so {reference!r} is not fetched: {reasons}",
+        hint=f"{install}; then `phiplug models pull {reference}`, or name a file of yours with -m FILE",
+    )
 
 
 def accepting(backends: Sequence[Backend], files: ModelFiles) -> list[Backend]:

@@ -142,6 +142,6 @@ def _text_or_none(path: Path, template: Any) -> str | None:  # Any: what JSON or
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # Windows' editors put a byte order mark first
     except (OSError, UnicodeDecodeError) as error:
         raise ModelCorrupt(f"{path} cannot be read as UTF-8 text: {error}") from None

@@ -245,6 +245,17 @@ def test_offline_asks_nobody(hub):
     assert hub.requests == []
 
 
+def test_what_must_be_so_before_a_fetch_is_asked_before_the_hub(hub):
+    def refuse():
+        raise ModelCorrupt("not now")
+
+    with pytest.raises(ModelCorrupt, match="not now"):
+        get(before_fetch=refuse)
+    assert hub.requests == []
+    get()
+    assert get(before_fetch=refuse).format == "gguf"  # it is here
+
+
 def test_hf_hub_offline_says_the_same(hub, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert "the network is off limits" in fails(ModelNotFound)
@@ -270,6 +281,54 @@ def test_a_name_that_leads_out_of_its_repository_is_no_file(hub, cache):
     hub.add(REPO, {"../../phi-q4.gguf": WEIGHTS})
     with pytest.raises(ModelNotFound, match="no GGUF files are called 'q4'; there is none"):
         get()
+
+
+@pytest.mark.parametrize("name", ["a\0b-q4.gguf", "\ud800-q4.gguf", "\x1b[31m-q4.gguf", "d/" * 2000 + "q4.gguf", 5])
+def test_a_name_that_no_disk_holds_is_no_file(hub, name, monkeypatch):
+    monkeypatch.setattr(fake_hub, "sibling", lambda _name, content: {"rfilename": name, "size": len(content)})
+    with pytest.raises(ModelNotFound, match="no GGUF files are called 'q4'; there is none"):
+        get()
+
+
+# What the cache has already
+
+
+def test_half_a_snapshot_of_another_program_is_completed(hub, cache):
+    hub.add(REPO, FOLDER)
+    huggingface_hub.hf_hub_download(REPO, "config.json", cache_dir=cache)
+    huggingface_hub.hf_hub_download(REPO, "model.safetensors", cache_dir=cache)
+    assert sorted(path.name for path in get(f"hf:{REPO}").path.iterdir()) == sorted(FOLDER)
+
+
+def test_a_bare_reference_means_the_same_whatever_is_cached(hub, cache):
+    hub.add(REPO, {"phi-Q4_K_M.gguf": WEIGHTS, "phi-Q8_0.gguf": WEIGHTS})
+    huggingface_hub.hf_hub_download(REPO, "phi-Q8_0.gguf", cache_dir=cache)
+    for offline in (False, True):  # the list that was asked for is kept
+        with pytest.raises(ModelNotFound):
+            get(f"hf:{REPO}", offline=offline)
+
+
+def test_an_update_fetches_the_newest_commit_and_the_rest_asks_nobody(hub):
+    old = get(update=True).path
+    hub.add(REPO, {"phi-q4.gguf": WEIGHTS[:-1]}, commit="d" * 40)
+    assert get().path == old
+    assert get(update=True).path.read_bytes() == WEIGHTS[:-1]
+    hub.requests.clear()
+    assert get().path.parent.name == "d" * 40
+    assert hub.requests == []
+
+
+def test_an_update_without_a_network_is_what_is_here(hub):
+    assert get().path == get(offline=True, update=True).path
+
+
+def test_equal_files_are_both_there_where_links_are_not_allowed(hub, monkeypatch):
+    def refuse(*_arguments, **_options):
+        raise OSError(1314, "A required privilege is not held by the client")
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    hub.add(REPO, FOLDER)  # config.json and tokenizer.json have the same bytes
+    assert sorted(path.name for path in get(f"hf:{REPO}").path.iterdir()) == sorted(FOLDER)
 
 
 # Bytes that do not all come

@@ -12,7 +12,7 @@ from fake_hub import FakeHub
 from huggingface_hub import constants
 from tiny import byte_tokens, write_llama
 
-KEYS = {"reference", "path", "format", "facts", "tokenizer", "template", "backends", "problems"}
+KEYS = {"reference", "path", "format", "metadata", "tokenizer", "template", "backends", "problems"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -65,7 +65,7 @@ def test_a_model_is_pulled_listed_looked_into_and_removed(phiplug, hub, tmp_path
     assert (again.out, again.err) == (pulled.out, "")
     row = listed(phiplug)["hf:acme/tiny/tiny-q4.gguf"]
     assert (row["quantization"], row["place"], row["problem"]) == ("F32", "cache", None)
-    assert info(phiplug, "hf:acme/tiny")["facts"]["size"] == row["size"]
+    assert info(phiplug, "hf:acme/tiny")["metadata"]["size"] == row["size"]
     removed = phiplug("models", "rm", "hf:acme/tiny")
     assert (removed.code, removed.out) == (0, "")
     assert "hf:acme/tiny is removed; " in removed.err
@@ -110,7 +110,7 @@ def test_what_cannot_be_done_gets_one_typed_line(phiplug, hub, arguments, code, 
 
 def test_a_real_model_says_what_it_is(phiplug, smollm2):
     report = info(phiplug, str(smollm2))
-    assert report["facts"]["parameters"] == 134_515_008
+    assert report["metadata"]["parameters"] == 134_515_008
     assert report["tokenizer"]["stop_ids"] == {"0": "<|endoftext|>", "2": "<|im_end|>", "4": "<reponame>"}
     assert {"llama-cpp", "mlx"} <= set(report["backends"])
     assert report["template"]["variables"] == ["add_generation_prompt", "messages"]
@@ -159,7 +159,7 @@ def test_a_template_that_is_invalid_hides_nothing_else(phiplug, smollm2, tmp_pat
     (tmp_path / "broken.jinja").write_text("{% for %}")
     broken = (str(smollm2), "--chat-template", str(tmp_path / "broken.jinja"))
     report = info(phiplug, *broken)
-    assert report["facts"]["parameters"] == 134_515_008
+    assert report["metadata"]["parameters"] == 134_515_008
     assert report["template"] == {"source": "{% for %}", "variables": None, "preview": None}
     assert "[TemplateFailed]" in report["problems"][0]
     assert phiplug("models", "info", *broken).code == phiplug("models", "info", *broken, "--template").code == 0
@@ -170,7 +170,7 @@ def test_a_tokenizer_that_is_not_known_hides_nothing_else(phiplug, tmp_path):
     path.write_bytes(path.read_bytes().replace(b"\x05\0\0\0\0\0\0\0gpt-2", b"\x05\0\0\0\0\0\0\0gpt-9"))
     report = info(phiplug, str(path))
     assert report["tokenizer"] is None
-    assert report["facts"]["architecture"] == "llama"
+    assert report["metadata"]["architecture"] == "llama"
     assert "gpt-9" in report["problems"][0]
     assert "[ModelUnsupported]" in phiplug("models", "info", str(path)).out
 

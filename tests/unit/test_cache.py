@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from phiplug.models.cache import FileCache
 
 
@@ -33,3 +35,22 @@ def test_where_nothing_can_be_written_nothing_is_remembered(tmp_path):
     cache = FileCache(tmp_path / "file" / "cache.json")
     cache.set("a", 1)
     assert cache.get("a") is None
+
+
+def test_a_value_that_is_no_json_is_forgotten_and_leaves_no_file(tmp_path):
+    FileCache(tmp_path / "cache.json").set("a", object())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_brackets_is_an_empty_one(tmp_path):
+    (tmp_path / "cache.json").write_text("[" * 100_000)
+    assert FileCache(tmp_path / "cache.json").get("a") is None
+
+
+def test_a_full_disk_leaves_no_half_written_file(tmp_path, monkeypatch):
+    def full(*_arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.replace", full)
+    FileCache(tmp_path / "cache.json").set("a", 1)
+    assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from phiplug.errors import BackendUnavailable, ModelUnsupported
-from phiplug.plugins.choice import choose
+from phiplug.plugins.choice import choose, require_engine
 from phiplug.spi import Backend, ModelFiles, Probe
 
 FILES = ModelFiles("some.gguf", Path("some.gguf"), "gguf")
@@ -59,3 +59,13 @@ def test_when_none_works_the_reasons_and_the_command_are_given():
 def test_when_none_accepts_the_model_that_is_said():
     with pytest.raises(ModelUnsupported, match=r"no installed backend accepts 'some\.gguf'"):
         choose([backend("one", kind="folder")], FILES)
+
+
+def test_before_a_model_is_fetched_an_engine_must_work():
+    require_engine([backend("one", available=False), backend("two", kind="folder")], "phi")
+    with pytest.raises(
+        BackendUnavailable, match=r"'phi' is not fetched: one: no engine \(pip install it; then `phiplug mo"
+    ):
+        require_engine([backend("one", available=False), backend("toy", kind="toy")], "phi")
+    with pytest.raises(BackendUnavailable, match=r"none is installed \(pip install 'phiplug\[llama-cpp\]'"):
+        require_engine([], "phi")

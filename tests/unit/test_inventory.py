@@ -111,7 +111,7 @@ def test_an_installed_package_lists_its_weights(tmp_path, monkeypatch):
 
 def test_the_last_model_takes_its_repository_with_it(cache):
     folder = put(cache, "a/phi", {"phi-q4.gguf": b"GGUF4"})
-    assert remove("hf:a/phi:q4", aliases={}) == 5 + len(NEW)
+    assert remove("hf:a/phi:q4", aliases={}) == 5
     assert not folder.exists()
 
 
@@ -126,7 +126,7 @@ def test_a_blob_that_another_revision_uses_stays(cache):
     put(cache, "a/phi", {"phi.gguf": b"GGUF"})
     put(cache, "a/phi", {"phi.gguf": b"GGUF"}, commit=OLD, revision="v1")
     assert remove("hf:a/phi@v1", aliases={}) == 0
-    assert resolve("hf:a/phi", aliases={}, offline=True).path.read_bytes() == b"GGUF"
+    assert resolve("hf:a/phi/phi.gguf", aliases={}, offline=True).path.read_bytes() == b"GGUF"
 
 
 def test_every_part_of_a_split_goes(cache):
@@ -171,6 +171,27 @@ def test_a_file_that_cannot_be_removed_says_why(cache, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     put(cache, "a/phi", {"phi-q4.gguf": b"GGUF4"})
-    monkeypatch.setattr("pathlib.Path.unlink", refuse)
-    with pytest.raises(ModelError, match=r"phi-q4.gguf cannot be removed: Permission denied \(check"):
+    monkeypatch.setattr("shutil.rmtree", refuse)
+    with pytest.raises(ModelError, match=r"phi-q4.gguf cannot be removed \(check its permissions"):
         remove("hf:a/phi:q4", aliases={})
+
+
+def test_a_repository_that_is_damaged_is_named_and_nothing_of_it_is_removed(cache):
+    folder = put(cache, "a/phi", {"phi-q4.gguf": b"GGUF4", "README.md": b"read me"})
+    (folder / "blobs" / hashlib.sha256(b"read me").hexdigest()).unlink()
+    with pytest.raises(ModelError, match=r"models--a--phi is damaged: Blob missing .*\(remove this folder by hand"):
+        remove("hf:a/phi:q4", aliases={})
+    assert references() == ["hf:a/phi/phi-q4.gguf"]
+
+
+def test_a_bare_reference_is_not_what_happens_to_be_cached(cache):
+    put(cache, "a/phi", {"phi-q4.gguf": b"GGUF4"})
+    with pytest.raises(ModelNotFound, match=r"not the list of what else .*\(name the file: hf:a/phi/phi-q4.gguf"):
+        resolve("hf:a/phi", aliases={}, offline=True)
+
+
+def test_shards_that_are_not_all_cached_are_no_model(cache):
+    put(cache, "a/phi", {"config.json": b"{}", "model-00001-of-00002.safetensors": b"1"})
+    assert in_cache() == []
+    with pytest.raises(ModelNotFound, match="is not in the cache"):
+        resolve("hf:a/phi", aliases={}, offline=True)

@@ -119,6 +119,7 @@ DAMAGED = {
     "no JSON": (4).to_bytes(8, "little") + b"{{{{",
     "a list": (2).to_bytes(8, "little") + b"[]",
     "no offsets": (22).to_bytes(8, "little") + b'{"a": {"shape": [2]}} ',
+    "a shape of digits": (53).to_bytes(8, "little") + b'{"a": {"shape": ["2"], "data_offsets": [0, 8], "d": 0}}  ',
     "a shape of words": (58).to_bytes(8, "little") + b'{"a": {"shape": ["x"], "data_offsets": [0, 0], "dtype": 0}}',
 }
 
@@ -141,6 +142,11 @@ def test_a_config_of_odd_values_is_not_believed(folder):
     odd = {"model_type": 3, "hidden_size": "wide", "num_hidden_layers": True, "rope_theta": "x", "quantization": "q4"}
     facts = configured(folder, **odd)
     assert (facts.architecture, facts.width, facts.layers, facts.rope) == (None, None, None, None)
+
+
+def test_a_config_with_a_byte_order_mark_is_read(folder):
+    (folder / "config.json").write_bytes(b"\xef\xbb\xbf" + (folder / "config.json").read_bytes())
+    assert of_folder(folder).layers == 2
 
 
 def test_a_folder_without_a_config_is_named(tmp_path):
