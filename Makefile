@@ -36,10 +36,10 @@ fix: .venv/test
 	$(BIN)/ruff format $(SOURCES)
 
 bench: .venv/test
-	$(BIN)/python -m bench
+	$(BIN)/python -m pytest bench
 
 bench-mlx: .venv/test
-	$(BIN)/python -m bench.bench_mlx
+	$(BIN)/python -m pytest bench/bench_mlx.py
 
 clean:
 	rm -rf .venv dist build

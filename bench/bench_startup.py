@@ -1,4 +1,4 @@
-"""From a cold process to `--help` and to the first character of an answer, as a shell sees it."""
+"""From a cold process to `--help` and to the first character of an answer, as a shell sees it, beside Python alone."""
 
 from __future__ import annotations
 
@@ -7,31 +7,34 @@ import subprocess
 import sys
 import time
 
-from bench.pairs import Row, compare
+from bench.pairs import Benchmark, paired
 
 PHIPLUG = [sys.executable, "-c", "from phiplug.cli import main; main()"]
 RUN = [*PHIPLUG, "run", "Write a haiku about ice hockey.", "-m", "smollm2", "-b", "llama-cpp", "-n", "4"]
 
 
-def _whole(*command: str) -> float:
+def test_help(benchmark: Benchmark) -> None:
+    paired(benchmark, lambda: to_the_end(*PHIPLUG, "--help"), {"python -c pass": bare_python})
+
+
+def test_run_to_the_first_character(benchmark: Benchmark) -> None:
+    paired(benchmark, lambda: to_the_first_character(*RUN), {"python -c pass": bare_python})
+
+
+def bare_python() -> float:
+    return to_the_end(sys.executable, "-c", "pass")
+
+
+def to_the_end(*command: str) -> float:
     started = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
     return time.perf_counter() - started
 
 
-def _first_character(*command: str) -> float:
+def to_the_first_character(*command: str) -> float:
     started = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         os.read(process.stdout.fileno(), 1)
         seconds = time.perf_counter() - started
         process.stdout.read()
     return seconds
-
-
-def rows() -> list[Row]:
-    contestants = {
-        "python -c pass": lambda: _whole(sys.executable, "-c", "pass"),
-        "phiplug --help": lambda: _whole(*PHIPLUG, "--help"),
-        "phiplug run, to the first character": lambda: _first_character(*RUN),
-    }
-    return compare("start-up", contestants, rounds=9)

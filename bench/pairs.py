@@ -1,53 +1,54 @@
-"""Contestants -> seconds, taken in turn (A B C, C B A, ...), so that a machine that slows down slows all alike."""
+"""Measures phiplug in pytest-benchmark's rounds, and its peers beside each round, so that ratios are of pairs.
+
+pytest-benchmark runs all rounds of one function before the next begins. On a machine that changes its speed from minute
+to minute their medians cannot be compared. So the peers are measured within the rounds: before phiplug in every other
+round, after it in those between.
+"""
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import Protocol
+
+Contestant = Callable[[], float]
+"""Does its work once and returns seconds per unit of work."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of the table.
+class Benchmark(Protocol):
+    """What is used of pytest-benchmark's fixture."""
 
-    Attributes:
-        suite: which comparison.
-        name: who was measured.
-        seconds: the median of the rounds, per unit of work.
-        rate: units of work per second, at the median.
-        ratio: the median over the rounds of (the reference's seconds / these seconds); above 1 is faster.
+    extra_info: dict[str, object]
+
+    def pedantic(self, target: Callable[..., object], **how: object) -> object: ...
+
+
+def paired(benchmark: Benchmark, ours: Contestant, peers: Mapping[str, Contestant], *, rounds: int = 7) -> None:
+    """Benchmark `ours`, and write its speed relative to each peer's into `extra_info["times_as_fast_as"]`.
+
+    The figure is the median over the rounds of the peer's seconds over ours, so above 1 phiplug is faster. The seconds
+    that pytest-benchmark reports are those of one whole call of `ours`, with what the call does not count itself.
     """
+    for contestant in (ours, *peers.values()):
+        contestant()
+    own: list[float] = []
+    others: dict[str, list[float]] = {name: [] for name in peers}
+    befores, afters = itertools.cycle((True, False)), itertools.cycle((False, True))
 
-    suite: str
-    name: str
-    seconds: float
-    ratio: float
+    def measure_peers(due: itertools.cycle[bool]) -> None:
+        if next(due):
+            for name, peer in peers.items():
+                others[name].append(peer())
 
-    @property
-    def rate(self) -> float:
-        return 1 / self.seconds
-
-
-def compare(
-    suite: str, contestants: Mapping[str, Callable[[], float]], *, rounds: int = 7, warm_up: int = 1
-) -> list[Row]:
-    """Measure each contestant once a round, in turn and back; the first one is the reference of the ratios.
-
-    A contestant is called without arguments and returns its seconds per unit of work.
-    """
-    for _ in range(warm_up):
-        for contestant in contestants.values():
-            contestant()
-    orders = [list(contestants.items()), list(contestants.items())[::-1]]  # nobody is always the one who comes after
-    taken = [{name: contestant() for name, contestant in orders[turn % 2]} for turn in range(rounds)]
-    reference = next(iter(contestants))
-    return [
-        Row(
-            suite,
-            name,
-            statistics.median(seconds[name] for seconds in taken),
-            statistics.median(seconds[reference] / seconds[name] for seconds in taken),
-        )
-        for name in contestants
-    ]
+    benchmark.pedantic(
+        lambda: own.append(ours()),
+        setup=lambda: measure_peers(befores),
+        teardown=lambda: measure_peers(afters),
+        rounds=rounds,
+    )
+    benchmark.extra_info["seconds"] = statistics.median(own)
+    benchmark.extra_info["times_as_fast_as"] = {
+        name: statistics.median(theirs / mine for theirs, mine in zip(taken, own, strict=True))
+        for name, taken in others.items()
+    }

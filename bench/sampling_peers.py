@@ -1,4 +1,4 @@
-"""Other programs' samplers behind one call: a row of logits -> a token, with the same stages as phiplug's own.
+"""Other programs' samplers behind one call that draws a token from a row, with the same stages as phiplug's own.
 
 Nothing here belongs to a model: llama.cpp's chain and mlx-lm's functions take any row. Each is made for one row, which
 it draws from again and again while its history grows.

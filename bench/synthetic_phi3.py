@@ -1,4 +1,4 @@
-"""Nothing -> a GGUF with the shape of Phi-3-mini and random weights: `python -m bench.synthetic_phi3 phi3.gguf`.
+"""Writes a GGUF with the shape of Phi-3-mini and random weights: `python -m bench.synthetic_phi3 phi3.gguf`.
 
 For machines where the real weights cannot be fetched: the same tensors in the types of a Q4_K_M file, 2.4 GB, so that
 an engine reads and multiplies as much for a token as it would of the real one. What it says is noise. The file is made
