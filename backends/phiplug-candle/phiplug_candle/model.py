@@ -1,0 +1,192 @@
+"""Fulfils the contract of `phiplug.spi` with a model in Rust.
+
+A pass is computed when it is read, or before the model is touched again. What is computed is in `src/transformer.rs`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from phiplug.errors import BackendFailed, InvalidParameter, OutOfMemory, PhiplugError, UnsupportedParameter
+from phiplug.gguf import Header, read_header
+from phiplug.spi import LoadOptions, ModelFiles, ModelInfo, Step
+from phiplug_candle import CANDLE, _native, memory, rotary, weights
+from phiplug_candle.numbers import LONGEST, whole
+
+if TYPE_CHECKING:
+    from phiplug.spi import Logits
+
+CHUNK = 512  # tokens of a prompt at a time
+DEFAULT_CONTEXT = 4096  # tokens of a slot, if the model was trained for as many; the other backends' choice, too
+TILED = 32  # tokens of a pass from which Candle repacks Q4_K for the tiles of AMX
+
+
+class CandleModel:
+    """A `phiplug.spi.Model` with a cache for each slot."""
+
+    def __init__(self, native: _native.Model, info: ModelInfo) -> None:
+        self.info = info
+        self._native: _native.Model | None = native
+        self._pending: CandlePass | None = None
+
+    def forward(self, steps: Sequence[Step]) -> CandlePass:
+        """Note what is asked for; it is computed when the pass is read, or before the model is touched again.
+
+        Raises:
+            InvalidParameter: a token is outside the vocabulary.
+            BackendFailed, OutOfMemory: the pass before, which nobody has read, failed.
+        """
+        self._settle()
+        for step in steps:
+            if min(step.tokens) < 0 or max(step.tokens) >= self.info.vocab_size:
+                raise InvalidParameter("tokens", f"an id is outside the vocabulary of {self.info.vocab_size}")
+        self._pending = CandlePass(self, steps)
+        return self._pending
+
+    def rewind(self, slot: int, length: int) -> int:
+        """Keep at most the first `length` tokens of `slot`; return how many were kept."""
+        self._settle()
+        return self._open().rewind(slot, length)
+
+    def copy(self, source: int, target: int, length: int) -> int:
+        """Make `target` hold the first `length` tokens of `source`; return how many it holds."""
+        self._settle()
+        return self._open().copy(source, target, length)
+
+    def close(self) -> None:
+        """Drop the weights, the caches and a pass that nobody has read."""
+        self._pending, self._native = None, None
+
+    def run(self, asked: CandlePass) -> Logits:
+        """Compute a pass; called by the pass, once."""
+        if asked is not self._pending:
+            raise BackendFailed("this pass failed before, or the model was closed before it was read")
+        self._pending = None
+        try:
+            return self._open().forward([(step.slot, list(step.tokens), step.rows) for step in asked.steps])
+        except RuntimeError as error:
+            raise translated(error) from None
+
+    def _open(self) -> _native.Model:
+        if self._native is None:
+            raise BackendFailed("the model was closed")
+        return self._native
+
+    def _settle(self) -> None:
+        if self._pending is not None:
+            self._pending.logits()
+
+
+class CandlePass:
+    """A `phiplug.spi.Pass` that begins when it is read."""
+
+    def __init__(self, model: CandleModel, steps: Sequence[Step]) -> None:
+        self.steps = steps
+        self._model = model
+        self._logits: Logits | None = None
+
+    def logits(self) -> Logits:
+        """Compute the rows at the first call and return them at every one."""
+        if self._logits is None:
+            self._logits = self._model.run(self)
+        return self._logits
+
+
+def load(files: ModelFiles, options: LoadOptions) -> CandleModel:
+    """Read a GGUF, and let Candle repack its weights, so that the first prompt is as fast as the second.
+
+    Raises:
+        ModelNotFound, ModelCorrupt, ModelUnsupported: the file is missing, damaged, or of a kind that is not read here.
+        UnsupportedParameter: an option asks for what this build of Candle, or this process, cannot do.
+        OutOfMemory: the model does not fit what is free.
+    """
+    device = _device(options)
+    header = read_header(files.path)
+    sizes = weights.sizes_of(header)
+    context = _context(header, options)
+    found = weights.check(header, sizes)
+    if device == "cpu":
+        memory.check(header, sizes, found, (context, options.slots), CHUNK)
+    cos, sin = rotary.tables(header, sizes.rotated, context)
+    threads = _threads(options.threads)
+    try:
+        given = _native.Weights(device)
+        weights.put(given, header, sizes, found)
+        native = _native.Model(given, sizes, cos, sin, options.slots)
+    except RuntimeError as error:
+        raise translated(error) from None
+    info = ModelInfo(
+        vocab_size=sizes.vocabulary,
+        context_length=context,
+        slots=options.slots,
+        device=device,
+        quantization=header.quantization,
+        version=CANDLE,
+        chunk=CHUNK,
+        threads=threads,
+        features=frozenset({"copy"}),
+        metadata={name: "yes" for name, has in _native.about().items() if has},
+    )
+    model = CandleModel(native, info)
+    _repack(model)
+    return model
+
+
+def translated(error: RuntimeError) -> PhiplugError:
+    """Turn an error of Candle's into the contract's."""
+    if "memory" in str(error).lower():
+        return OutOfMemory(f"candle: {error}", hint="lower --ctx-size, or use a smaller model")
+    return BackendFailed(f"candle: {error}")
+
+
+def _repack(model: CandleModel) -> None:
+    """Multiply every matrix once by one token and once by several: Candle repacks a matrix at its first product."""
+    for tokens in ([0], [0] * TILED):
+        model.rewind(0, 0)
+        if len(tokens) <= model.info.context_length:
+            model.forward([Step(0, tokens, len(tokens))]).logits()
+    model.rewind(0, 0)
+
+
+def _context(header: Header, options: LoadOptions) -> int:
+    trained = whole(header, "context_length", largest=LONGEST)
+    if options.ctx_size is not None and options.ctx_size > trained:
+        raise UnsupportedParameter(
+            "ctx_size", f"{options.ctx_size} is more than the {trained} that the model was trained for"
+        )
+    return options.ctx_size or min(trained, DEFAULT_CONTEXT)
+
+
+def _device(options: LoadOptions) -> str:
+    about = _native.about()
+    devices = [*(name for name in ("cuda", "metal") if about[name]), "cpu"]
+    device = options.device or devices[0]
+    if device.partition(":")[0] not in devices:
+        raise UnsupportedParameter(
+            "device", f"this build of Candle computes on {' and '.join(devices)}, not on {device!r}"
+        )
+    if options.gpu_layers not in ((None, -1, 0) if device == "cpu" else (None, -1)):
+        raise UnsupportedParameter(
+            "gpu_layers", f"Candle computes all layers on one device, here {device}", hint="choose it with --device"
+        )
+    return device
+
+
+def _threads(asked: int | None) -> int:
+    """Start Candle's threads, or find them started; raises UnsupportedParameter if there are not as many as asked."""
+    pools = _native.start(asked or _cores())
+    if asked is not None and pools != (asked, asked):
+        raise UnsupportedParameter(
+            "threads",
+            f"Candle has {max(pools)} since this process first used it, and keeps to that",
+            hint="leave it out, or start another process",
+        )
+    return pools[0]
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
