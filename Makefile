@@ -20,6 +20,10 @@ demo: .venv/demo
 .venv/test: .venv/demo
 	$(BIN)/python -m pip install --quiet --editable '.[llama-cpp,mlx,dev]'
 	$(BIN)/python -m pip install --quiet --no-deps --editable docs/examples/phiplug-numpy
+	@if command -v cargo > /dev/null; then \
+	  echo "building the Candle backend, which takes some minutes, once" && \
+	  $(BIN)/python -m pip install --quiet --no-deps --editable backends/phiplug-candle; \
+	else echo "cargo is not installed, so the tests of the Candle backend are skipped"; fi
 	touch $@
 
 test: .venv/test
@@ -28,7 +32,7 @@ test: .venv/test
 check: .venv/test
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
-	$(BIN)/lint-imports
+	PYTHONPATH=backends/phiplug-candle $(BIN)/lint-imports
 	$(BIN)/mypy
 
 fix: .venv/test

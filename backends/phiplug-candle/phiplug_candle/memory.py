@@ -92,7 +92,9 @@ def _folders(root: Path) -> list[Path]:
     except OSError:
         return [root]
     paths = [root / line.rpartition(":")[2].strip("/") for line in lines if "memory" in line or line.startswith("0::")]
-    return list(dict.fromkeys(folder for path in [*paths, root] for folder in (path, *path.parents) if _under(folder, root)))
+    return list(
+        dict.fromkeys(folder for path in [*paths, root] for folder in (path, *path.parents) if _under(folder, root))
+    )
 
 
 def _under(folder: Path, root: Path) -> bool:

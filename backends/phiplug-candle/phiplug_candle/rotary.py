@@ -60,7 +60,9 @@ def _factors(header: Header, pairs: int, context: int) -> NDArray[np.float64]:
         return np.ones(pairs)
     info = header.tensors[name]
     if info.type != "F32" or info.shape != (pairs,):
-        raise ModelCorrupt(f"{header.path.name} is damaged: {name} is {info.shape} of {info.type}, not ({pairs},) of F32")
+        raise ModelCorrupt(
+            f"{header.path.name} is damaged: {name} is {info.shape} of {info.type}, not ({pairs},) of F32"
+        )
     factors = np.asarray(map_tensor(info)).view("<f4").astype(np.float64)
     if not (np.isfinite(factors).all() and (factors > 0).all()):
         raise ModelCorrupt(f"{header.path.name} is damaged: a rotary factor is not a positive number")

@@ -1,9 +1,9 @@
 """Finds the parts of a model in a GGUF, checks their shapes and types, and hands their packed bytes to Candle.
 
-Matrices that are multiplied by the same vector (query, key and value; gate and up) become one where the file packs them
-alike, as Phi-3 stores them from the start. Files of the Llama family have the rows of query and key in another order, in
-which llama.cpp rotates neighbours against each other; here they return to the order of the papers and of Hugging Face.
-Rows move as they are packed, so nothing is rounded. This file knows nothing of slots and passes.
+Matrices that are multiplied by the same vector (query, key and value; gate and up) become one where the file packs
+them alike, as Phi-3 stores them from the start. Files of the Llama family have the rows of query and key in another
+order, in which llama.cpp rotates neighbours against each other; here they return to the order of the papers and of
+Hugging Face. Rows move as they are packed, so nothing is rounded. This file knows nothing of slots and passes.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from phiplug_candle.numbers import OTHERS, real, whole
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
     from phiplug_candle._native import Weights
 
     Bytes: TypeAlias = NDArray[np.uint8]

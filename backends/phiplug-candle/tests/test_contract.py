@@ -6,16 +6,23 @@ import ast
 from pathlib import Path
 
 import gguf
-import phiplug_candle
 import pytest
 from small_models import SmallModel
 from tiny_architectures import Tiny, blocks, write
 
+import phiplug_candle
 from phiplug.spi import ModelFiles
 from phiplug.testing import BackendContract
 
 Type = gguf.GGMLQuantizationType
-WIDE = {"embedding": 256, "feed_forward": 512, "heads": 8, "groups": 4, "head": 32, "rotated": 32}  # whole blocks of 256
+WIDE = {
+    "embedding": 256,
+    "feed_forward": 512,
+    "heads": 8,
+    "groups": 4,
+    "head": 32,
+    "rotated": 32,
+}  # whole blocks of 256
 
 
 class TestLlama(BackendContract):

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import gguf
 import numpy as np
-import phiplug_candle
 import pytest
-from phiplug_candle import memory
-from small_models import SmallModel
+from small_models import Arrays, SmallModel
 from tiny_architectures import TINY, write
 
+import phiplug_candle
 from phiplug.errors import (
     BackendFailed,
     InvalidParameter,
@@ -23,6 +22,7 @@ from phiplug.errors import (
     UnsupportedParameter,
 )
 from phiplug.spi import LoadOptions, Model, ModelFiles, Step
+from phiplug_candle import memory
 
 
 def load(path: Path, **options: object) -> Model:
@@ -34,6 +34,14 @@ def small(tmp_path: Path) -> Path:
     return SmallModel().write(tmp_path / "small.gguf")
 
 
+def with_a_bias(arrays: Arrays) -> Arrays:
+    return arrays | {"blk.1.attn_q.bias": np.ones(64, np.float32)}
+
+
+def without_ffn_down(arrays: Arrays) -> Arrays:
+    return {name: array for name, array in arrays.items() if "ffn_down" not in name}
+
+
 @pytest.mark.parametrize(
     ("model", "error", "said"),
     [
@@ -43,8 +51,8 @@ def small(tmp_path: Path) -> Path:
         (SmallModel(metadata={"attention.head_count": 5}), ModelCorrupt, "5 heads of 16 numbers in 2 groups"),
         (SmallModel(metadata={"feed_forward_length": 95}), ModelCorrupt, "blk.0.ffn_gate.weight"),
         (SmallModel(metadata={"feed_forward_length": None}), ModelCorrupt, "feed_forward_length is None"),
-        (SmallModel(change=lambda a: a | {"blk.1.attn_q.bias": np.ones(64, np.float32)}), ModelUnsupported, "attn_q.bias"),
-        (SmallModel(change=lambda a: {n: x for n, x in a.items() if "ffn_down" not in n}), ModelCorrupt, "lacks blk.0.ffn_down"),
+        (SmallModel(change=with_a_bias), ModelUnsupported, "blk.1.attn_q.bias"),
+        (SmallModel(change=without_ffn_down), ModelCorrupt, "lacks blk.0.ffn_down"),
         (SmallModel(freqs=(1.0, 2.0)), ModelCorrupt, "rope_freqs.weight"),
     ],
 )  # fmt: skip
@@ -61,9 +69,9 @@ def test_gemma_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_type_that_candle_lacks_is_refused(tmp_path: Path) -> None:
-    path = SmallModel(quantized=gguf.GGMLQuantizationType.TQ2_0, embedding=256, feed_forward=256, heads=4, head=64).write(
-        tmp_path / "model.gguf"
-    )
+    path = SmallModel(
+        quantized=gguf.GGMLQuantizationType.TQ2_0, embedding=256, feed_forward=256, heads=4, head=64
+    ).write(tmp_path / "model.gguf")
     with pytest.raises(ModelUnsupported, match="is TQ2_0, and Candle reads F32"):
         load(path)
 
@@ -91,7 +99,7 @@ def test_a_context_that_does_not_fit_is_an_error(tmp_path: Path) -> None:
     if memory.available() is None:
         pytest.skip("this system does not tell how much memory is free")
     with pytest.raises(OutOfMemory, match="lower --ctx-size"):
-        load(path, ctx_size=2**24)
+        load(path, ctx_size=2**24, slots=1000)
 
 
 def test_a_token_outside_the_vocabulary_is_refused_and_changes_nothing(small: Path) -> None:

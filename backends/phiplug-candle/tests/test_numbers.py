@@ -6,12 +6,12 @@ from pathlib import Path
 
 import gguf
 import numpy as np
-import phiplug_candle
 import phiplug_numpy
 import pytest
 from small_models import SmallModel
 from tiny_architectures import CONTEXT, TINY, VOCAB, write
 
+import phiplug_candle
 from phiplug.spi import LoadOptions, Model, ModelFiles, Step
 
 FACTORS = tuple(1.0 + i / 8 for i in range(8))
