@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := phiplug backends tests bench docs
 
-.PHONY: demo test check fix bench bench-mlx clean
+.PHONY: demo test check fix coverage bench bench-mlx clean
 
 demo: .venv/demo
 	$(BIN)/phiplug run -m smollm2 -b llama-cpp --system "You are a poet." "Write a haiku about ice hockey." -n 80
@@ -38,6 +38,13 @@ check: .venv/test
 fix: .venv/test
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
+
+# The unit tests and the goldens: the lines that no test of these three packages reaches may be one in a hundred.
+coverage: .venv/test
+	$(BIN)/python -m coverage run -m pytest -q tests/unit tests/conformance/test_golden_sampling.py tests/conformance/test_golden_streaming.py
+	for package in sampling engine gguf; do \
+		$(BIN)/python -m coverage report --include="phiplug/$$package/*" --fail-under=99 || exit 1; \
+	done
 
 bench: .venv/test
 	$(BIN)/python -m pytest bench

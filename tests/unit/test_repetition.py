@@ -63,6 +63,16 @@ def test_a_breaker_is_not_lowered_itself():
     assert lowered([A, B, C, A, B], dry_breakers=((C,),)) == [0, 0, 0, 0, 0]
 
 
+def test_of_breakers_that_begin_together_the_longest_counts():
+    history = [A, B, C, D, E, A, B, C, D]
+    assert lowered(history, dry_breakers=((B,), (B, C))) == [0, 0, 0, 0, 0]
+    assert lowered(history, dry_breakers=((B, C), (B,))) == [0, 0, 0, 0, 0]
+
+
+def test_a_token_that_only_begins_a_breaker_is_lowered():
+    assert lowered([A, B, C, A, B], dry_breakers=((C, D),)) == [0, 0, 1, 0, 0]
+
+
 def test_a_long_repetition_stays_finite():
     x = np.zeros(5, np.float32)
     params = SamplingParams(dialect="llama.cpp", dry_multiplier=0.5, dry_base=10.0)
