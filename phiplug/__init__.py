@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from phiplug.errors import PhiplugError, PhiplugWarning
 from phiplug.load import load
-from phiplug.types import Chunk, Completion, Message, SamplingParams, Timings, Usage
+from phiplug.types import Chunk, Completion, Message, Request, SamplingParams, Timings, Usage
 
 if TYPE_CHECKING:
     from phiplug.conversation import Conversation
@@ -29,6 +29,7 @@ __all__ = [
     "Message",
     "PhiplugError",
     "PhiplugWarning",
+    "Request",
     "SamplingParams",
     "Stream",
     "Timings",
@@ -44,3 +45,7 @@ def __getattr__(name: str) -> Any:  # Any: a class; these bring numpy and tokeni
     if name in _LATE:
         return getattr(import_module(_LATE[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

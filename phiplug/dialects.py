@@ -70,7 +70,7 @@ class Rules:
 
 OFF: Mapping[str, object] = MappingProxyType(
     {
-        "logit_bias": MappingProxyType({}),
+        "logit_bias": {},
         "min_p": 0.0,
         "frequency_penalty": 0.0,
         "presence_penalty": 0.0,

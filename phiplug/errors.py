@@ -113,7 +113,7 @@ class PromptTooLong(RequestError):
     def __init__(self, prompt_tokens: int, context_length: int) -> None:
         super().__init__(
             f"the prompt is {prompt_tokens} tokens long and the context holds {context_length}",
-            hint="shorten the prompt or raise --ctx-size",
+            hint="shorten the prompt or raise `ctx_size`",
         )
         self.prompt_tokens = prompt_tokens
         self.context_length = context_length

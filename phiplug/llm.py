@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from phiplug import checks
 from phiplug.dialects import RULES
 from phiplug.errors import InvalidParameter, PhiplugWarning, TemplateFailed
 from phiplug.text.tokenizer import with_bos
-from phiplug.types import Chunk, Completion, Message, Request, Reuse, SamplingParams, Timings, Usage, require_text
+from phiplug.types import Chunk, Completion, Message, MessageLike, Request, Reuse, SamplingParams, Timings, Usage
 
 if TYPE_CHECKING:
     from phiplug.engine import Engine
@@ -78,7 +79,7 @@ class LLM:
 
     def stream(
         self,
-        prompt: str | Sequence[Message],
+        prompt: str | Sequence[MessageLike],
         *,
         max_tokens: int = 512,
         temperature: float | None = None,
@@ -95,7 +96,7 @@ class LLM:
         """Answer, a chunk at a time; closing the iterator cancels.
 
         Args:
-            prompt: one user message, or a conversation; with `raw`, the text that the model continues.
+            prompt: one user message, or a conversation (see `Message.of`); with `raw`, the text to continue.
             max_tokens: at most so many tokens.
             temperature: this and the next six override what `params` says; see `SamplingParams`.
             top_p: the nucleus.
@@ -122,12 +123,11 @@ class LLM:
             "seed": seed,
         }
         sampling = replace(params or SamplingParams(), **{k: v for k, v in given.items() if v is not None})
-        stops = (stop,) if isinstance(stop, str) else tuple(stop)
-        return self.submit(self.request(prompt, sampling, PromptOptions(raw), max_tokens=max_tokens, stop=stops))
+        return self.submit(self.request(prompt, sampling, PromptOptions(raw), max_tokens=max_tokens, stop=stop))
 
     def generate(
         self,
-        prompt: str | Sequence[Message],
+        prompt: str | Sequence[MessageLike],
         *,
         max_tokens: int = 512,
         temperature: float | None = None,
@@ -159,12 +159,12 @@ class LLM:
 
     def request(
         self,
-        prompt: str | Sequence[Message],
+        prompt: str | Sequence[MessageLike],
         sampling: SamplingParams,
         options: PromptOptions = PromptOptions(),
         *,
         max_tokens: int = 512,
-        stop: tuple[str, ...] = (),
+        stop: str | Sequence[str] = (),
         reuse: Reuse | None = None,
     ) -> Request:
         """Turn a prompt into ids, and settle the seed.
@@ -178,7 +178,7 @@ class LLM:
             prompt_ids=tuple(self.encode(prompt, options)),
             sampling=sampling.seeded(),
             max_tokens=max_tokens,
-            stop=stop,
+            stop=checks.stops(stop),
             reuse=reuse or ("chunks" if repeatable else "all"),
             may_autotune=not repeatable,
             templated=not options.raw,
@@ -192,7 +192,7 @@ class LLM:
         """
         return Stream(request, self._observed(request, self.engine.stream(request)))
 
-    def encode(self, prompt: str | Sequence[Message], options: PromptOptions = PromptOptions()) -> list[int]:
+    def encode(self, prompt: str | Sequence[MessageLike], options: PromptOptions = PromptOptions()) -> list[int]:
         """Turn a prompt into the ids that the model is given.
 
         Raises:
@@ -202,10 +202,20 @@ class LLM:
         text = self.render(prompt, options)
         return with_bos(self.tokenizer.encode(text), self.tokenizer)
 
-    def render(self, prompt: str | Sequence[Message], options: PromptOptions = PromptOptions()) -> str:
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of token ids; control tokens have none, and what is no UTF-8 becomes U+FFFD.
+
+        Raises:
+            InvalidParameter: an id is not of the vocabulary.
+        """
+        for token in checks.ids("ids", ids):
+            checks.integer("ids", token, low=0, high=self.tokenizer.vocab_size - 1)
+        return b"".join(map(self.tokenizer.token_bytes, map(int, ids))).decode("utf-8", "replace")
+
+    def render(self, prompt: str | Sequence[MessageLike], options: PromptOptions = PromptOptions()) -> str:
         """Turn a prompt into the text that is tokenized; errors are those of `encode`."""
         if isinstance(prompt, str):
-            require_text("prompt", prompt)
+            checks.text("prompt", prompt)
         if not prompt:
             raise InvalidParameter("prompt", "is empty")
         if options.raw:
@@ -219,6 +229,9 @@ class LLM:
     def close(self) -> None:
         """Give back the model's memory. May be called twice."""
         self.engine.close()
+
+    def __repr__(self) -> str:
+        return f"<LLM {self.files.reference} on {self.backend}, {self.info.device}>"
 
     def __enter__(self) -> LLM:
         return self
@@ -237,7 +250,7 @@ class LLM:
     def _templated(self, messages: Sequence[Message]) -> str:
         if self._template is None:
             raise TemplateFailed(
-                f"{self.files.reference} brings no chat template", hint="give one with --chat-template, or use --raw"
+                f"{self.files.reference} brings no chat template", hint="give one with `chat_template`, or use `raw`"
             )
         text = self._template.render(messages, special_tokens=self.tokenizer.special_tokens)
         for message in self._template.dropped(messages, text):
@@ -250,17 +263,18 @@ class LLM:
             if found and strict:
                 raise InvalidParameter("content", f"the {message.role} message holds the control token {found[0]!r}")
             if found:
-                _warn(f"the {message.role} message holds the control token {found[0]!r}; --strict-content refuses it")
+                _warn(f"the {message.role} message holds the control token {found[0]!r}; `strict_content` refuses it")
 
 
 def _messages(prompt: object) -> tuple[Message, ...]:
-    if isinstance(prompt, Sequence) and all(isinstance(message, Message) for message in prompt):
-        return tuple(prompt)
-    raise InvalidParameter("prompt", "is neither a text nor a list of phiplug.Message")
+    if isinstance(prompt, Sequence) and not isinstance(prompt, str | bytes):
+        return tuple(map(Message.of, prompt))
+    hint = "put one message into a list" if isinstance(prompt, Message | Mapping) else None
+    raise InvalidParameter("prompt", f"{type(prompt).__name__} is neither a text nor a list of messages", hint=hint)
 
 
 class Stream:
-    """An answer as it comes: an iterator of chunks that knows its request.
+    """An answer as it comes: an iterator of chunks that knows its request. Leaving its `with` block cancels it.
 
     Attributes:
         request: what was asked, with the prompt's ids and the seed in force.
@@ -270,6 +284,15 @@ class Stream:
         self.request = request
         self._chunks = chunks
         self._read: list[Chunk] = []
+
+    def __repr__(self) -> str:
+        return f"<Stream of {len(self.request.prompt_ids)} prompt tokens, {len(self._read)} chunks read>"
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __iter__(self) -> Iterator[Chunk]:
         return self

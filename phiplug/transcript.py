@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from phiplug.errors import InvalidParameter
-from phiplug.types import Message, SamplingParams, require_integer, require_text
+from phiplug import checks
+from phiplug.errors import InvalidParameter, UnsupportedParameter
+from phiplug.types import Message, SamplingParams
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +39,15 @@ class AnswerOptions:
     strict_content: bool = False
 
     def __post_init__(self) -> None:
-        require_integer("max_tokens", self.max_tokens, low=1)
-        for text in self.stop:
-            require_text("stop", text)
-            if not text:
-                raise InvalidParameter("stop", "an empty string would stop at once")
-        if not isinstance(self.strict_content, bool):
-            raise InvalidParameter("strict_content", f"{self.strict_content!r} is neither true nor false")
+        object.__setattr__(self, "max_tokens", checks.integer("max_tokens", self.max_tokens, low=1))
+        object.__setattr__(self, "stop", checks.stops(self.stop))
+        checks.flag("strict_content", self.strict_content)
 
     def values(self) -> dict[str, Any]:  # Any: what JSON holds
         """Return every setting by its name, as JSON has it."""
         sampling = {each.name: getattr(self.sampling, each.name) for each in fields(SamplingParams)}
         own = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "sampling"}
-        return sampling | own | {"logit_bias": {str(token): bias for token, bias in sampling["logit_bias"].items()}}
+        return sampling | own | {"logit_bias": biases_as_json(sampling["logit_bias"])}
 
     def changed(self, values: Mapping[str, Any]) -> AnswerOptions:  # Any: what JSON holds
         """Return these options with some values, as JSON has them, in the place of others.
@@ -62,9 +60,9 @@ class AnswerOptions:
                 near = difflib.get_close_matches(name, SETTINGS, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(SETTINGS)}"
                 raise InvalidParameter(name, "there is no such setting", hint=hint)
-        typed: dict[str, Any] = {
-            name: _SHAPES[name](name, value) if name in _SHAPES else value for name, value in values.items()
-        }
+        typed = dict(values)
+        if "logit_bias" in typed:
+            typed["logit_bias"] = _biases("logit_bias", typed["logit_bias"])
         own = {name: typed.pop(name) for name in _OWN & typed.keys()}
         return replace(self, sampling=replace(self.sampling, **typed), **own)
 
@@ -140,9 +138,11 @@ def read_transcript(path: Path) -> Transcript:
 
 def _message(path: Path, entry: Any) -> Message:  # Any: what JSON holds
     try:
+        return Message.of(entry)
+    except UnsupportedParameter:  # other programs keep more than this one reads
         return Message(entry["role"], entry["content"])
-    except (KeyError, TypeError):
-        raise InvalidParameter("file", f"{path} has a message without a role or a content") from None
+    except InvalidParameter as error:
+        raise InvalidParameter("file", f"{path} has a message that is none: {error.message}") from None
 
 
 def _refuse_to_replace(path: Path) -> None:
@@ -152,32 +152,13 @@ def _refuse_to_replace(path: Path) -> None:
         raise InvalidParameter("file", f"{path} is there, and is no conversation", hint="choose another name") from None
 
 
-def _biases(name: str, value: Any) -> dict[int, float]:  # Any: what JSON holds, here and below
+def biases_as_json(biases: Mapping[int, float]) -> dict[str, float | str]:
+    """Return biases as JSON can hold them: it has no infinity, so "-inf" stands for a token that is forbidden."""
+    return {str(token): "-inf" if bias == -math.inf else bias for token, bias in biases.items()}
+
+
+def _biases(name: str, value: Any) -> dict[int, float]:  # Any: what JSON holds
     try:
-        return {int(token): bias for token, bias in value.items()}
+        return {int(token): -math.inf if bias == "-inf" else bias for token, bias in value.items()}
     except (AttributeError, ValueError):
         raise InvalidParameter(name, f'{value!r} is not of the form {{"42": -1.5}}') from None
-
-
-def _sequences(name: str, value: Any) -> tuple[tuple[int, ...], ...]:
-    if not isinstance(value, list) or not all(isinstance(each, list) for each in value):
-        raise InvalidParameter(name, f"{value!r} is not of the form [[13], [13, 10]]")
-    return tuple(map(tuple, value))
-
-
-def _texts(_: str, value: Any) -> tuple[str, ...]:
-    return tuple(value) if isinstance(value, list | tuple) else (value,)
-
-
-def _text(name: str, value: Any) -> str:
-    require_text(name, value)
-    return str(value)
-
-
-_SHAPES: Mapping[str, Callable[[str, Any], object]] = {
-    "logit_bias": _biases,
-    "dry_breakers": _sequences,
-    "stop": _texts,
-    "dialect": _text,
-}
-"""The settings whose values are not numbers: how they come out of JSON."""

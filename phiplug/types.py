@@ -6,14 +6,13 @@ models, files or engines.
 
 from __future__ import annotations
 
-import math
 import secrets
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
-from typing import Literal
+from typing import Literal, TypeAlias
 
+from phiplug import checks
+from phiplug.checks import Biases
 from phiplug.dialects import OFF, RULES, Dialect, those_with
 from phiplug.errors import InvalidParameter, RequestError, UnsupportedParameter
 
@@ -21,8 +20,6 @@ Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length"]
 Reuse = Literal["all", "chunks", "none"]
 
-MAX_ID = 2**31 - 1  # engines hold ids in an int32
-MAX_FLOAT32 = 3.4028234663852886e38  # (2 - 2**-23) * 2**127; logits are float32
 MAX_SEED = 2**64  # seeds are uint64; semantics: docs/sampling.md, step 9
 
 
@@ -36,7 +33,29 @@ class Message:
     def __post_init__(self) -> None:
         if self.role not in ("system", "user", "assistant", "tool"):
             raise InvalidParameter("role", f"{self.role!r} is none of system, user, assistant, tool")
-        require_text("content", self.content)
+        checks.text("content", self.content)
+
+    @classmethod
+    def of(cls, value: object) -> Message:
+        """Take a message as it is, or in OpenAI's form: a dict with a role and a text as its content.
+
+        Raises:
+            InvalidParameter: it is neither, or it has an entry that would be ignored.
+        """
+        if isinstance(value, cls):
+            return value
+        if not isinstance(value, Mapping) or not {"role", "content"} <= value.keys():
+            raise InvalidParameter("messages", f"{type(value).__name__} is no message", hint=_MESSAGE_HINT)
+        extra = [str(key) for key, entry in value.items() if key not in ("role", "content") and entry]
+        if extra:
+            raise UnsupportedParameter("messages", f"nothing reads the entry {extra[0]!r} of a message")
+        return cls(value["role"], value["content"])
+
+
+_MESSAGE_HINT = 'a message is Message("user", "...") or {"role": "user", "content": "..."}'
+
+MessageLike: TypeAlias = Message | Mapping[str, object]
+"""What `Message.of` takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +77,7 @@ class SamplingParams:
             does not count in phiplug's own).
         frequency_penalty: subtracted once per occurrence among the sampled tokens.
         presence_penalty: subtracted once for each id among the sampled tokens.
-        logit_bias: added to the logits of these ids, before everything else.
+        logit_bias: added to the logits of these ids, before everything else; -inf forbids an id.
         seed: in [0, 2**64), or None for one that `seeded` picks.
         dialect: whose rules hold.
         typical_p: the mass of the most typical tokens in (0, 1]; 1 is off.
@@ -81,7 +100,7 @@ class SamplingParams:
     penalize_prompt: bool | None = None
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
-    logit_bias: Mapping[int, float] = field(default_factory=lambda: MappingProxyType({}))
+    logit_bias: Mapping[int, float] = field(default_factory=Biases)
     seed: int | None = None
     dialect: Dialect = "phiplug"
     typical_p: float = 1.0
@@ -95,44 +114,19 @@ class SamplingParams:
     dry_breakers: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
-        require_number("temperature", self.temperature, low=0.0)
-        require_number("top_p", self.top_p, low=0.0, high=1.0)
-        require_integer("top_k", self.top_k, low=0)
-        require_number("min_p", self.min_p, low=0.0, high=1.0)
-        require_number("repeat_penalty", self.repeat_penalty, above=0.0)
-        if self.repeat_last_n is not None:
-            require_integer("repeat_last_n", self.repeat_last_n, low=-1)
-        if not isinstance(self.penalize_prompt, bool | None):
-            raise InvalidParameter("penalize_prompt", f"{self.penalize_prompt!r} is neither true nor false")
-        require_number("frequency_penalty", self.frequency_penalty)
-        require_number("presence_penalty", self.presence_penalty)
-        for token, bias in self.logit_bias.items():
-            require_integer("logit_bias", token, low=0, high=MAX_ID)
-            require_number("logit_bias", bias, high=MAX_FLOAT32)  # far below, it forbids the token
-        if self.seed is not None:
-            require_integer("seed", self.seed, low=0, high=MAX_SEED - 1)
-        self._require_extras()
+        for name, (check, limits) in _LIMITS.items():
+            value = getattr(self, name)
+            if value is not None or name not in _OPTIONAL:
+                object.__setattr__(self, name, check(name, value, **limits))
+        if self.penalize_prompt is not None:
+            checks.flag("penalize_prompt", self.penalize_prompt)
+        object.__setattr__(self, "logit_bias", checks.biases(self.logit_bias))
+        object.__setattr__(self, "dry_breakers", checks.sequences("dry_breakers", self.dry_breakers))
         self._require_dialect()
-
-    def _require_extras(self) -> None:
-        """Check what phiplug's own rules do not have."""
-        require_number("typical_p", self.typical_p, above=0.0, high=1.0)
-        require_number("xtc_probability", self.xtc_probability, low=0.0, high=1.0)
-        require_number("xtc_threshold", self.xtc_threshold, low=0.0, high=0.5)
-        require_number("top_n_sigma", self.top_n_sigma, low=0.0)
-        require_number("dry_multiplier", self.dry_multiplier, low=0.0)
-        require_number("dry_base", self.dry_base, low=1.0)
-        require_integer("dry_allowed_length", self.dry_allowed_length, low=1)
-        require_integer("dry_last_n", self.dry_last_n, low=-1)
-        for breaker in self.dry_breakers:
-            if not breaker:
-                raise InvalidParameter("dry_breakers", "an empty sequence would break everywhere")
-            for token in breaker:
-                require_integer("dry_breakers", token, low=0, high=MAX_ID)
 
     def _require_dialect(self) -> None:
         """Refuse what the dialect does not have, rather than ignore it."""
-        if self.dialect not in RULES:
+        if checks.text("dialect", self.dialect) not in RULES:
             raise InvalidParameter("dialect", f"{self.dialect!r} is none of {', '.join(RULES)}")
         rules = RULES[self.dialect]
         for name, off in OFF.items():
@@ -145,7 +139,9 @@ class SamplingParams:
         if self.penalize_prompt is not None and self.penalize_prompt not in rules.scopes:
             raise UnsupportedParameter("penalize_prompt", f"the {self.dialect} dialect always penalizes the prompt")
         if rules.greedy_below is None and self.temperature == 0:
-            raise UnsupportedParameter("temperature", f"the {self.dialect} dialect has no 0", hint="use --top-k 1")
+            raise UnsupportedParameter(
+                "temperature", f"the {self.dialect} dialect has no 0", hint="`top_k` 1 is greedy"
+            )
 
     def seeded(self) -> SamplingParams:
         """Return these parameters with nothing left open: a seed, theirs or a random one, and the dialect's window."""
@@ -156,6 +152,30 @@ class SamplingParams:
             repeat_last_n=rules.window if self.repeat_last_n is None else self.repeat_last_n,
             penalize_prompt=rules.prompt_counts if self.penalize_prompt is None else self.penalize_prompt,
         )
+
+
+_LIMITS: Mapping[str, tuple[Callable[..., float], Mapping[str, float]]] = {
+    "temperature": (checks.number, {"low": 0.0}),
+    "top_p": (checks.number, {"low": 0.0, "high": 1.0}),
+    "top_k": (checks.integer, {"low": 0}),
+    "min_p": (checks.number, {"low": 0.0, "high": 1.0}),
+    "repeat_penalty": (checks.number, {"above": 0.0}),
+    "repeat_last_n": (checks.integer, {"low": -1}),
+    "frequency_penalty": (checks.number, {}),
+    "presence_penalty": (checks.number, {}),
+    "seed": (checks.integer, {"low": 0, "high": MAX_SEED - 1}),
+    "typical_p": (checks.number, {"above": 0.0, "high": 1.0}),
+    "xtc_probability": (checks.number, {"low": 0.0, "high": 1.0}),
+    "xtc_threshold": (checks.number, {"low": 0.0, "high": 0.5}),
+    "top_n_sigma": (checks.number, {"low": 0.0}),
+    "dry_multiplier": (checks.number, {"low": 0.0}),
+    "dry_base": (checks.number, {"low": 1.0}),
+    "dry_allowed_length": (checks.integer, {"low": 1}),
+    "dry_last_n": (checks.integer, {"low": -1}),
+}
+"""Parameter -> what checks it, and the limits that it is held to."""
+
+_OPTIONAL = ("repeat_last_n", "seed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,15 +206,13 @@ class Request:
     templated: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "prompt_ids", checks.ids("prompt_ids", self.prompt_ids))
+        object.__setattr__(self, "stop", checks.stops(self.stop))
         if not self.prompt_ids:
             raise InvalidParameter("prompt", "is empty")
         if self.sampling.seed is None:
-            raise InvalidParameter("seed", "is not set", hint="use SamplingParams.seeded()")
-        require_integer("max_tokens", self.max_tokens, low=1)
-        for stop in self.stop:
-            require_text("stop", stop)
-            if not stop:
-                raise InvalidParameter("stop", "an empty string would stop at once")
+            raise InvalidParameter("seed", "is not set", hint="SamplingParams.seeded() picks one")
+        object.__setattr__(self, "max_tokens", checks.integer("max_tokens", self.max_tokens, low=1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,46 +292,3 @@ class Completion:
             timings=last.timings,
             sampling=request.sampling,
         )
-
-
-def require_number(
-    name: str, value: float, *, low: float = -math.inf, high: float = math.inf, above: float = -math.inf
-) -> None:
-    """Raise `InvalidParameter` unless `value` is a finite number, low <= value <= high and value > above."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidParameter(name, f"{value!r} is not a number")
-    if not abs(value) <= sys.float_info.max:  # NaN, infinities, and integers that no float can hold
-        raise InvalidParameter(name, f"{value} is not a finite number")
-    if value <= above:
-        raise InvalidParameter(name, f"{value} must be above {above:g}")
-    if not low <= value <= high:
-        raise InvalidParameter(name, f"{value} is outside {_interval(low, high)}")
-
-
-def require_integer(name: str, value: int, *, low: int, high: int | None = None) -> None:
-    """Raise `InvalidParameter` unless `value` is an integer, low <= value <= high."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidParameter(name, f"{value!r} is not an integer")
-    if value < low or (high is not None and value > high):
-        raise InvalidParameter(name, f"{value} is outside {_interval(low, math.inf if high is None else high)}")
-
-
-def require_text(name: str, value: str) -> None:
-    """Raise `InvalidParameter` unless `value` is text that can be written as UTF-8."""
-    if not isinstance(value, str):
-        raise InvalidParameter(name, f"{type(value).__name__} is not text")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidParameter(
-            name,
-            f"character {error.start} is a lone surrogate (U+{ord(value[error.start]):04X}), which nothing can encode",
-        ) from None
-
-
-def _interval(low: float, high: float) -> str:
-    if high == math.inf:
-        return f"[{low}, ...)"
-    if low == -math.inf:
-        return f"(..., {high}]"
-    return f"[{low}, {high}]"

@@ -117,7 +117,7 @@ def _plan(engine: Library, options: LoadOptions) -> Plan:
         raise UnsupportedParameter(
             "device",
             f"{options.device!r}: this build of llama.cpp computes on {', '.join(devices)}",
-            hint=install_command(options.device) if options.device in DEVICES else f"--device {devices[0]}",
+            hint=install_command(options.device) if options.device in DEVICES else f"`device` may be {devices[0]}",
         )
     if options.device not in (None, "cpu", devices[0]):
         raise UnsupportedParameter("device", f"this build has several, and llama.cpp takes {devices[0]}")
@@ -240,7 +240,7 @@ def _open_context(engine: Library, weights: int, slots: int, length: int, thread
         api.llama_free(handle)
         raise ModelUnsupported("the model has no key-value cache, so it does not generate text")
     reason = (engine.log.complaints(since) or ["llama.cpp gave no reason"])[-1]
-    raise OutOfMemory(f"no context of {slots} x {length} tokens could be made: {reason}", hint="lower --ctx-size")
+    raise OutOfMemory(f"no context of {slots} x {length} tokens could be made: {reason}", hint="lower `ctx_size`")
 
 
 def _check_memory(api: Any, weights: int, cells: int) -> None:  # Any: an engine without types
@@ -253,7 +253,7 @@ def _check_memory(api: Any, weights: int, cells: int) -> None:  # Any: an engine
     if 2 * numbers > most:  # float16
         raise OutOfMemory(
             f"the key-value cache would take {2 * numbers / 1e9:.1f} GB, and the machine has {most / 1e9:.1f} GB",
-            hint="lower --ctx-size",
+            hint="lower `ctx_size`",
         )
 
 

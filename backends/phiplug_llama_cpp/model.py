@@ -225,5 +225,5 @@ def _failure(code: int, complaints: Sequence[str]) -> GenerationError:
     """Name what llama_decode returned, with what it logged about it."""
     reason = complaints[0] if complaints else f"llama_decode returned {code}"
     if code == _NO_MEMORY:
-        return OutOfMemory(f"llama.cpp ran out of memory: {reason}", hint="lower --ctx-size")
+        return OutOfMemory(f"llama.cpp ran out of memory: {reason}", hint="lower `ctx_size`")
     return BackendFailed(f"llama.cpp failed: {reason}")

@@ -167,7 +167,7 @@ def _trained_context(folder: Path, config: Config, options: LoadOptions) -> int:
         if numbers.get("max_position_embeddings"):
             return int(numbers["max_position_embeddings"])
     if options.ctx_size is None:
-        raise ModelUnsupported(f"{folder / 'config.json'} has no max_position_embeddings", hint="give --ctx-size")
+        raise ModelUnsupported(f"{folder / 'config.json'} has no max_position_embeddings", hint="give `ctx_size`")
     return options.ctx_size
 
 

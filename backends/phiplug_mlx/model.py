@@ -241,7 +241,7 @@ def translated(error: Exception) -> PhiplugError:
     """Turn what MLX raised into the contract's error; MLX has no class of its own for lack of memory."""
     text = str(error) or type(error).__name__
     if isinstance(error, MemoryError) or any(word in text.lower() for word in ("malloc", "memory", "alloc")):
-        return OutOfMemory(f"mlx ran out of memory: {text}", hint="lower --ctx-size, or use a smaller model")
+        return OutOfMemory(f"mlx ran out of memory: {text}", hint="lower `ctx_size`, or use a smaller model")
     return BackendFailed(f"mlx failed: {text}")
 
 
@@ -271,7 +271,7 @@ def _refuse_what_mlx_cannot(options: LoadOptions, device: str) -> None:
     everywhere = (None, -1, 0) if device == "cpu" else (None, -1)
     if options.gpu_layers not in everywhere:
         raise UnsupportedParameter(
-            "gpu_layers", f"MLX computes all layers on one device, here {device}", hint="choose it with --device"
+            "gpu_layers", f"MLX computes all layers on one device, here {device}", hint="choose it with `device`"
         )
     if options.threads is not None:
         raise UnsupportedParameter("threads", "MLX chooses its threads itself", hint="leave it out")

@@ -10,6 +10,7 @@ import errno
 import importlib
 import io
 import os
+import re
 import sys
 import warnings
 from functools import cached_property
@@ -150,7 +151,16 @@ def phiplug(
 def complain(error: PhiplugError) -> None:
     """Print an error as one line on stderr, with its class for scripts to look for."""
     typer.secho("error: ", fg="red", bold=True, err=True, nl=False, color=_color())
-    typer.secho(f"{error} [{type(error).__name__}]", err=True)
+    typer.secho(f"{with_flags(str(error))} [{type(error).__name__}]", err=True)
+
+
+def with_flags(text: str) -> str:
+    """Spell the parameters in a text of the library, `ctx_size`, as the command line has them, --ctx-size."""
+    return re.sub(r"`([a-z][a-z_]*)`", lambda found: f"--{_FLAGS.get(found[1], found[1]).replace('_', '-')}", text)
+
+
+_FLAGS = {"temperature": "temp", "dialect": "sampling-dialect", "dry_breakers": "dry-breaker"}
+"""The parameters whose flags are called otherwise."""
 
 
 def main() -> None:
@@ -170,4 +180,4 @@ def main() -> None:
 def _warn(message: Warning | str, category: type[Warning], *_: object) -> None:
     if issubclass(category, PhiplugWarning):
         typer.secho("warning: ", fg="yellow", err=True, nl=False, color=_color())
-        typer.secho(str(message), err=True)
+        typer.secho(with_flags(str(message)), err=True)

@@ -156,6 +156,7 @@ def _report(llm: LLM, completion: Completion) -> dict[str, Any]:  # Any: what JS
     """Return everything about one answer, for --json."""
     from phiplug.load import cache
     from phiplug.models.hub import checksum_of
+    from phiplug.transcript import biases_as_json
 
     info, timings = llm.info, completion.timings
     path = llm.files.path
@@ -176,7 +177,7 @@ def _report(llm: LLM, completion: Completion) -> dict[str, Any]:  # Any: what JS
             "metadata": dict(info.metadata),
         },
         "sampling": {field.name: getattr(completion.sampling, field.name) for field in fields(completion.sampling)}
-        | {"logit_bias": dict(completion.sampling.logit_bias)},
+        | {"logit_bias": biases_as_json(completion.sampling.logit_bias)},
         "timings": {
             "load_s": llm.load_s,
             "ttft_s": timings.ttft_s,

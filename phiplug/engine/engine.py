@@ -189,7 +189,7 @@ class Engine:
         except PhiplugError:
             raise
         except MemoryError as error:
-            raise OutOfMemory(f"{self._backend} ran out of memory", hint="lower --ctx-size") from error
+            raise OutOfMemory(f"{self._backend} ran out of memory", hint="lower `ctx_size`") from error
         except Exception as error:
             raise BackendFailed(f"{self._backend} failed: {type(error).__name__}: {error}") from error
 

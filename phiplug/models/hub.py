@@ -132,7 +132,7 @@ class _Finder:
         if found is None:
             raise ModelNotFound(
                 f"{parsed.text} is not in the cache, and the network is off limits",
-                hint=f"fetch it once without --offline and HF_HUB_OFFLINE: `phiplug models pull {parsed.text}`; "
+                hint=f"fetch it once without `offline` and HF_HUB_OFFLINE: `phiplug models pull {parsed.text}`; "
                 "or name a file of yours with -m FILE",
             )
         if found.format == "gguf" and not known and not parsed.quant:  # the repository may have others

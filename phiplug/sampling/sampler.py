@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from phiplug.checks import MAX_FLOAT32
 from phiplug.dialects import RULES, WHOLE_HISTORY
 from phiplug.errors import InvalidParameter, NonFiniteLogits
 from phiplug.sampling.draw import draw
@@ -21,7 +22,7 @@ from phiplug.sampling.penalties import Window, repeat, subtract
 from phiplug.sampling.repetition import Repetitions
 from phiplug.sampling.row import Row
 from phiplug.sampling.stages import Setting, staged_survivors
-from phiplug.types import MAX_FLOAT32, SamplingParams
+from phiplug.types import SamplingParams
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -129,7 +129,7 @@ def _default_of(path: Path, named: list[Any]) -> Any:  # Any: what JSON holds
         names = ", ".join(sorted(templates)) or "none"
         raise TemplateFailed(
             f'{path} holds several chat templates ({names}), but none is named "default"',
-            hint="give one with --chat-template",
+            hint="give one with `chat_template`",
         )
     return templates["default"]
 

@@ -53,7 +53,7 @@ def test_a_raw_text_meets_no_template_and_needs_none():
 
 
 def test_a_model_without_a_template_says_how_to_give_one():
-    with pytest.raises(TemplateFailed, match=r"letters.gguf brings no chat template \(give one with --chat-template"):
+    with pytest.raises(TemplateFailed, match=r"letters.gguf brings no chat template \(give one with `chat_template`"):
         llm(template=None).encode("abc")
 
 
@@ -169,3 +169,34 @@ def test_closing_twice_is_no_harm():
     model.close()
     model.close()
     assert model.engine.model.closed == 2
+
+
+def test_messages_may_be_dicts_and_other_things_are_refused_with_a_hint():
+    model = llm()
+    assert model.encode([{"role": "user", "content": "ab"}]) == model.encode("ab")
+    for prompt in (Message("user", "ab"), {"role": "user", "content": "ab"}):
+        with pytest.raises(InvalidParameter, match="put one message into a list"):
+            model.encode(prompt)
+    for prompt in (b"ab", ["ab"], [("user", "ab")], 5):
+        with pytest.raises(InvalidParameter):
+            model.encode(prompt)
+
+
+def test_ids_become_text_and_ids_of_no_token_are_refused():
+    model = llm()
+    assert model.decode([1, 2]) == "ab"
+    with pytest.raises(InvalidParameter, match=r"^ids: "):
+        model.decode([10**6])
+
+
+def test_leaving_the_block_of_a_stream_cancels_it():
+    model = llm()
+    with model.stream("abc", max_tokens=3) as stream:
+        next(stream)
+    assert list(stream) == []
+
+
+def test_a_model_and_a_stream_say_what_they_are():
+    model = llm()
+    assert "scripted" in repr(model)
+    assert repr(model.stream("abc", max_tokens=3)) == "<Stream of 3 prompt tokens, 0 chunks read>"

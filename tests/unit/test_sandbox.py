@@ -90,7 +90,7 @@ def test_a_template_that_refuses_says_why_in_its_own_words():
 
 def test_a_syntax_error_waits_until_the_template_is_used_and_names_the_line():
     sandbox = Sandbox("\n{% if %}")
-    with pytest.raises(TemplateFailed, match=r"invalid: .*\(line 2\).*--chat-template"):
+    with pytest.raises(TemplateFailed, match=r"invalid: .*\(line 2\).*`chat_template`"):
         sandbox.render({})
 
 

@@ -114,7 +114,7 @@ def test_of_several_templates_the_default_is_taken(tmp_path):
 
 
 def test_several_templates_without_a_default_are_listed(tmp_path):
-    with pytest.raises(TemplateFailed, match=r"\(rag, tool_use\).*--chat-template"):
+    with pytest.raises(TemplateFailed, match=r"\(rag, tool_use\).*`chat_template`"):
         of_folder(
             tmp_path, tokenizer_config_json=config([{"name": name, "template": ""} for name in ("tool_use", "rag")])
         )

@@ -25,7 +25,7 @@ MAX_SOURCE = 256 * 1024  # characters; the longest template that a known model b
 MAX_SECONDS = 1.0  # of the processor, for compiling and rendering together; a render takes less than 1 ms
 _MAX_REASON = 300  # characters of a message, which the template may have written
 
-_HINT = "--chat-template gives another template, --raw none"
+_HINT = "`chat_template` gives another template, `raw` uses none"
 
 Result = TypeVar("Result")
 
