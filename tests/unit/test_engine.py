@@ -232,7 +232,7 @@ def test_a_backend_that_breaks_is_named_and_what_came_before_stands():
 
 def test_a_backend_without_memory_raises_a_typed_error():
     engine = Engine(ScriptedModel(fails_at=1, error=MemoryError()), Letters())
-    with pytest.raises(OutOfMemory, match="ctx-size"):
+    with pytest.raises(OutOfMemory, match="ctx_size"):
         next(engine.stream(request()))
 
 
