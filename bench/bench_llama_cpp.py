@@ -33,7 +33,9 @@ class BareLoop:
 
     def __init__(self, path: str, threads: int) -> None:
         llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
-        self.model = llama_cpp.llama_model_load_from_file(path.encode(), llama_cpp.llama_model_default_params())
+        weights = llama_cpp.llama_model_default_params()
+        weights.use_extra_bufts = b"AMX_INT8 = 1" not in llama_cpp.llama_print_system_info()  # docs/decisions/amx.md
+        self.model = llama_cpp.llama_model_load_from_file(path.encode(), weights)
         params = llama_cpp.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch = CTX, 512, 512
         params.n_threads = params.n_threads_batch = threads

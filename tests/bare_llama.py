@@ -15,12 +15,19 @@ def quiet(level, text, data):
     """Say nothing."""
 
 
+def model_parameters(api):
+    """Return the defaults but for AMX, which some compilers break; see docs/decisions/amx.md."""
+    parameters = api.llama_model_default_params()
+    parameters.use_extra_bufts = b"AMX_INT8 = 1" not in api.llama_print_system_info()
+    return parameters
+
+
 class BareLoop:
     """`llama_decode` and an argmax on one sequence."""
 
     def __init__(self, path: Path, *, context_length: int, threads: int = 1) -> None:
         llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
-        self.model = llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
+        self.model = llama_cpp.llama_model_load_from_file(str(path).encode(), model_parameters(llama_cpp))
         params = llama_cpp.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch = context_length, 512, 512
         params.n_threads = params.n_threads_batch = threads

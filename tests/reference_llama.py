@@ -12,6 +12,7 @@ from pathlib import Path
 
 import llama_cpp as api
 import numpy as np
+from bare_llama import model_parameters
 
 F32 = 0  # GGML_TYPE_F32
 FLASH_OFF = 0  # LLAMA_FLASH_ATTN_TYPE_DISABLED
@@ -24,7 +25,7 @@ class ReferenceLlama:
     def __init__(self, path: Path, context: int) -> None:
         api.llama_backend_init()
         api.llama_log_set(_QUIET, ctypes.c_void_p(0))
-        self._weights = api.llama_model_load_from_file(str(path).encode(), api.llama_model_default_params())
+        self._weights = api.llama_model_load_from_file(str(path).encode(), model_parameters(api))
         assert self._weights, f"llama.cpp cannot load {path}"
         parameters = api.llama_context_default_params()
         parameters.n_ctx = parameters.n_batch = context

@@ -147,13 +147,15 @@ def _check_tokens(header: Header) -> None:
 
 
 def _open_weights(engine: Library, path: Path, plan: Plan, ctrl_c: CtrlC) -> int:
-    """Map the weights; repacking (`use_extra_bufts`) made no difference to the time for SmolLM2's Q4_1: 0.08 s."""
+    """Map the weights. Repacking (`use_extra_bufts`) made no difference to the time for SmolLM2's Q4_1: 0.08 s."""
     api, since = engine.api, engine.log.count
     goes_on = api.llama_progress_callback(lambda _, __: not ctrl_c.pressed)
     nowhere = (ctypes.c_void_p * 1)(None)  # an empty list of devices: else the KV cache would still go to the GPU
     parameters = engine.set(api.llama_model_default_params(), n_gpu_layers=plan.gpu_layers, progress_callback=goes_on)
     if plan.on_cpu:
         engine.set(parameters, devices=ctypes.addressof(nowhere))
+    if "AMX_INT8" in _cpu_features(api):
+        engine.set(parameters, use_extra_bufts=False)  # why: docs/decisions/amx.md
     weights: int | None = api.llama_model_load_from_file(os.fsencode(path), parameters)
     if weights and not ctrl_c.pressed and (kind := _unsuited(api, weights)) is None:
         return weights
@@ -266,13 +268,17 @@ def _device(engine: Library, since: int) -> str:
     return "metal" if name in ("mtl", "metal") else f"{name}:{match[2] or 0}"
 
 
+def _cpu_features(api: Any) -> list[str]:  # Any: an engine without types
+    """Name what the build and this CPU have in common: "AVX2", "AMX_INT8", ..."""
+    return re.findall(r"(\w+) = 1", api.llama_print_system_info().decode())
+
+
 def _metadata(engine: Library, since: int) -> dict[str, str]:
     """Gather what speed and logits depend on."""
     flash = engine.log.find("Flash Attention", since) or "unknown"
     offloaded = engine.log.find("offloaded", since)
-    features = re.findall(r"(\w+) = 1", engine.api.llama_print_system_info().decode())
     metadata = {
-        "features": " ".join(features),
+        "features": " ".join(_cpu_features(engine.api)),
         "flash attention": flash.rpartition(" ")[2],
         "kv cache": "f16",
         "batch": f"{CHUNK} tokens",

@@ -80,7 +80,9 @@ def greedy(model, prompt, count):
 def bare_greedy(path, prompt, count):
     """llama_decode and argmax, with the functions of llama.cpp alone."""
     api = library().api
-    model = api.llama_model_load_from_file(os.fsencode(path), api.llama_model_default_params())
+    weights = api.llama_model_default_params()
+    weights.use_extra_bufts = b"AMX_INT8 = 1" not in api.llama_print_system_info()  # see docs/decisions/amx.md
+    model = api.llama_model_load_from_file(os.fsencode(path), weights)
     parameters = api.llama_context_default_params()
     parameters.n_ctx, parameters.n_threads, parameters.n_threads_batch = 512, 1, 1
     context = api.llama_init_from_model(model, parameters)
@@ -517,3 +519,14 @@ def test_a_build_is_known_by_its_libraries(tmp_path):
         (tmp_path / "lib").mkdir(exist_ok=True)
         (tmp_path / "lib" / name).touch()
     assert phiplug_llama_cpp._devices(tmp_path) == ("cuda", "cpu")
+
+
+def test_weights_stay_out_of_the_buffers_of_amx(load, monkeypatch):
+    api, given = library().api, []
+    opened = api.llama_model_load_from_file
+    monkeypatch.setattr(api, "llama_print_system_info", lambda: b"CPU : AVX2 = 1 | AMX_INT8 = 1 | ")
+    monkeypatch.setattr(
+        api, "llama_model_load_from_file", lambda path, parameters: given.append(parameters) or opened(path, parameters)
+    )
+    load()
+    assert not given[0].use_extra_bufts
