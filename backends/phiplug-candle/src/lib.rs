@@ -5,6 +5,7 @@
 
 mod attention;
 mod cache;
+mod kernels;
 mod threads;
 mod transformer;
 mod weights;
@@ -99,5 +100,5 @@ fn about() -> HashMap<&'static str, bool> {
 #[pymodule]
 mod _native {
     #[pymodule_export]
-    use super::{Model, about, start, weights::Weights};
+    use super::{Model, about, start, weights::{Weights, kernels, multiply}};
 }

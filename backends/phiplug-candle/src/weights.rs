@@ -3,11 +3,11 @@
 use std::{collections::HashMap, sync::Mutex};
 
 use candle_core::{Device, Error, Module, Result, Tensor};
-use candle_core::quantized::{GgmlDType, QMatMul, QTensor, ggml_file::qtensor_from_ggml};
-use numpy::{PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
+use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor, ggml_file::qtensor_from_ggml};
+use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::{exceptions::PyValueError, prelude::*};
 
-use crate::{failed, threads::guarded};
+use crate::{failed, kernels::{Level, tiled}, threads::guarded};
 
 /// Tensors on their device, taken one by one while the transformer is built. A name may hold several: matrices of
 /// different types that are multiplied by the same vector.
@@ -100,6 +100,15 @@ fn size(dtype: GgmlDType, (rows, columns): (usize, usize)) -> Option<usize> {
 }
 
 fn tensor(dtype: GgmlDType, bytes: &[u8], (rows, columns): (usize, usize), device: &Device) -> Result<QTensor> {
+    let level = Level::all().pop().unwrap_or(Level::Scalar);
+    if let Some(tiles) = device.is_cpu().then(|| tiled(dtype, bytes, (rows, columns), level)).flatten() {
+        return QTensor::new(QStorage::Cpu(tiles), (rows, columns));
+    }
+    candle(dtype, bytes, (rows, columns), device)
+}
+
+/// Keep the blocks as Candle does.
+fn candle(dtype: GgmlDType, bytes: &[u8], (rows, columns): (usize, usize), device: &Device) -> Result<QTensor> {
     let shape = if rows == 1 { vec![columns] } else { vec![rows, columns] };
     if bytes.as_ptr().align_offset(align_of::<f32>()) == 0 {
         return qtensor_from_ggml(dtype, bytes, shape, device);
@@ -116,4 +125,31 @@ fn open(device: &str) -> Result<Device> {
         "metal" => Device::new_metal(number),
         _ => Err(Error::Msg(format!("there is no device {device:?}"))),
     }
+}
+
+/// The sets of instructions for which this processor has kernels of ours, and "candle" for Candle's own code.
+#[pyfunction]
+pub fn kernels() -> Vec<&'static str> {
+    Level::all().into_iter().map(Level::name).chain(["candle"]).collect()
+}
+
+/// Multiply a packed matrix by rows of numbers with one of `kernels`, for the tests that compare them; the rows of the
+/// product, one after the other.
+#[pyfunction]
+pub fn multiply<'py>(
+    py: Python<'py>, kernel: &str, kind: &str, shape: (usize, usize), bytes: PyReadonlyArray1<'_, u8>,
+    numbers: PyReadonlyArray2<'_, f32>,
+) -> PyResult<Bound<'py, PyArray1<f32>>> {
+    let dtype = dtype(kind).ok_or_else(|| PyValueError::new_err(format!("Candle has no type {kind}")))?;
+    let (packed, x) = (bytes.as_slice()?, numbers.as_slice()?);
+    let product = guarded(|| {
+        let level = Level::all().into_iter().find(|level| level.name() == kernel);
+        let matrix = match level.and_then(|level| tiled(dtype, packed, shape, level)) {
+            Some(tiles) => QTensor::new(QStorage::Cpu(tiles), shape)?,
+            None => candle(dtype, packed, shape, &Device::Cpu)?,
+        };
+        let x = Tensor::from_slice(x, (x.len() / shape.1, shape.1), &Device::Cpu)?;
+        QMatMul::from_qtensor(matrix)?.forward(&x)?.flatten_all()?.to_vec1()
+    });
+    Ok(product.map_err(failed)?.into_pyarray(py))
 }
