@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from phiplug.errors import BackendFailed, BackendUnavailable, InvalidParameter, ModelUnsupported, PhiplugError
+from phiplug.errors import InvalidParameter, ModelUnsupported
 from phiplug.models.cache import FileCache
-from phiplug.plugins.contract import check_features, misfit
 from phiplug.spi import LoadOptions
 
 if TYPE_CHECKING:
@@ -17,10 +16,9 @@ if TYPE_CHECKING:
     from phiplug.llm import LLM
     from phiplug.models.download import Progress
     from phiplug.plugins import Plugins
-    from phiplug.spi import Backend, Model, ModelFiles
+    from phiplug.spi import Backend, ModelFiles
 
 DEFAULT_MODEL = "smollm2"
-T = TypeVar("T")
 
 
 def load(
@@ -137,19 +135,20 @@ def assemble(
 
     from phiplug.engine import Engine
     from phiplug.llm import LLM
+    from phiplug.plugins.backends import accepts, load_model, named
     from phiplug.text.template import ChatTemplate, find_template
     from phiplug.text.tokenizer import load_tokenizer
 
-    if not _asked(backend, lambda: backend.accepts(files)):
+    if not accepts(backend, files):
         raise ModelUnsupported(f"the backend {backend.name} does not take {files.reference!r} ({files.format})")
     own = plugins.chat_template(files) if chat_template is None else chat_template
     source = find_template(files) if own is None else own
     template = None if source is None else ChatTemplate(source)
     with ThreadPoolExecutor(max_workers=1) as pool:  # Python builds the tokenizer while the engine reads the weights
         tokenizer = pool.submit(lambda: plugins.tokenizer(files) or load_tokenizer(files))
-        model = _loaded(backend, files, options)
+        model = load_model(backend, files, options)
     try:
-        engine = Engine(model, tokenizer.result(), backend=f"the backend {backend.name}")
+        engine = Engine(model, tokenizer.result(), backend=named(backend))
     except BaseException:
         model.close()
         raise
@@ -161,28 +160,3 @@ def cache() -> FileCache:
     import platformdirs
 
     return FileCache(platformdirs.user_cache_path("phiplug") / "cache.json")
-
-
-def _loaded(backend: Backend, files: ModelFiles, options: LoadOptions) -> Model:
-    probe = _asked(backend, backend.probe)
-    if not probe.available:
-        raise BackendUnavailable(f"the backend {backend.name} does not work here: {probe.reason}", hint=probe.install)
-    model = _asked(backend, lambda: backend.load(files, options))
-    try:
-        check_features(f"the backend {backend.name}", model)
-    except PhiplugError:
-        model.close()
-        raise
-    return model
-
-
-def _asked(backend: Backend, question: Callable[[], T]) -> T:
-    """Ask the backend; what it raises that is not ours becomes ours and bears its name."""
-    try:
-        return question()
-    except PhiplugError:
-        raise
-    except Exception as error:
-        if (mismatch := misfit(f"the backend {backend.name}", error)) is not None:
-            raise mismatch from error
-        raise BackendFailed(f"the backend {backend.name} failed: {type(error).__name__}: {error}") from error

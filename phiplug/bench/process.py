@@ -14,7 +14,7 @@ from phiplug.errors import BackendFailed
 if TYPE_CHECKING:
     from phiplug.bench.worker import Task
 
-COMMAND = (sys.executable, "-m", "phiplug.bench.worker")
+COMMAND = (sys.executable, "-P", "-m", "phiplug.bench.worker")
 
 
 class WorkerProcess:

@@ -13,7 +13,7 @@ from phiplug.cli.flags import command_app
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from phiplug.plugins.probing import BackendReport
+    from phiplug.plugins.probe import BackendReport
 
 app = command_app()
 
@@ -22,7 +22,7 @@ app = command_app()
 def backends(as_json: Annotated[bool, typer.Option("--json", help="One line with everything.")] = False) -> None:
     """List the backends, whether they work here, and how to install them."""
     from phiplug.plugins.manager import BACKENDS, Plugins
-    from phiplug.plugins.probing import report_backends
+    from phiplug.plugins.probe import report_backends
 
     plugins = Plugins.installed()
     reports = report_backends(plugins)

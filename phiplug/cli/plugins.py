@@ -113,7 +113,7 @@ def uninstall(name: Annotated[str, typer.Argument(help="Of a plugin or its distr
 def _pip(*arguments: str) -> None:
     if importlib.util.find_spec("pip") is None:
         raise PluginError("this environment has no pip", hint="install the plugin as you installed phiplug")
-    raise typer.Exit(subprocess.run([sys.executable, "-m", "pip", *arguments], check=False).returncode)  # noqa: S603
+    raise typer.Exit(subprocess.run([sys.executable, "-P", "-m", "pip", *arguments], check=False).returncode)  # noqa: S603
 
 
 def _described(plugin: Plugin) -> dict[str, object]:

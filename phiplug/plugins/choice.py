@@ -1,20 +1,17 @@
-"""Backends and a model's files -> the one that runs it, when the user named none; no order of things decides."""
+"""Chooses the backend that runs a model when the user named none; no order of things decides."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
-from phiplug.errors import BackendUnavailable, ModelUnsupported
+from phiplug.errors import BackendUnavailable, ModelUnsupported, PhiplugError
+from phiplug.plugins.backends import accepts, probe
 from phiplug.spi import Backend, ModelFiles, Probe
 
 ACCELERATORS = ("cuda", "metal", "hip", "rocm", "vulkan", "sycl", "musa", "cann", "opencl")
 PREFERRED = ("llama-cpp", "mlx")
 """Among backends of equal hardware, the faster ones on a CPU, as measured; then the alphabet decides."""
-
-T = TypeVar("T")
 
 
 def choose(backends: Sequence[Backend], files: ModelFiles) -> Backend:
@@ -32,12 +29,11 @@ def choose(backends: Sequence[Backend], files: ModelFiles) -> Backend:
         raise ModelUnsupported(
             f"no installed backend accepts {files.reference!r} ({files.format})", hint="phiplug backends lists them"
         )
-    broken = Probe(available=False, reason="its probe failed")
-    probes = {backend.name: _ask(backend.probe, otherwise=broken) for backend in takers}
+    probes = {backend.name: _works(backend) for backend in takers}
     working = [backend for backend in takers if probes[backend.name].available]
     if not working:
-        reasons = "; ".join(f"{name}: {probe.reason}" for name, probe in probes.items())
-        install = next((probe.install for probe in probes.values() if probe.install), None)
+        reasons = "; ".join(f"{name}: {found.reason}" for name, found in probes.items())
+        install = next((found.install for found in probes.values() if found.install), None)
         raise BackendUnavailable(f"no backend for {files.reference!r} works here: {reasons}", hint=install)
     return min(working, key=lambda backend: _preference(backend.name, probes[backend.name]))
 
@@ -49,13 +45,12 @@ def require_engine(backends: Sequence[Backend], reference: str) -> None:
         BackendUnavailable: none of the backends that take model files works here.
     """
     usual = [ModelFiles(reference, Path("model.gguf"), "gguf"), ModelFiles(reference, Path("model"), "folder")]
-    takers = [each for each in backends if any(_ask(partial(each.accepts, files), otherwise=True) for files in usual)]
-    broken = Probe(available=False, reason="its probe failed")
-    probes = {backend.name: _ask(backend.probe, otherwise=broken) for backend in takers}
-    if any(probe.available for probe in probes.values()):
+    takers = [each for each in backends if any(_takes(each, files) for files in usual)]
+    probes = {backend.name: _works(backend) for backend in takers}
+    if any(found.available for found in probes.values()):
         return
-    reasons = "; ".join(f"{name}: {probe.reason}" for name, probe in probes.items()) or "none is installed"
-    install = next((probe.install for probe in probes.values() if probe.install), "pip install 'phiplug[llama-cpp]'")
+    reasons = "; ".join(f"{name}: {found.reason}" for name, found in probes.items()) or "none is installed"
+    install = next((found.install for found in probes.values() if found.install), "pip install 'phiplug[llama-cpp]'")
     raise BackendUnavailable(
         f"no engine works here, so {reference!r} is not fetched: {reasons}",
         hint=f"{install}; then `phiplug models pull {reference}`, or name a file of yours with -m FILE",
@@ -64,18 +59,26 @@ def require_engine(backends: Sequence[Backend], reference: str) -> None:
 
 def accepting(backends: Sequence[Backend], files: ModelFiles) -> list[Backend]:
     """Return the backends that take these files, whether they work here or not."""
-    return [backend for backend in backends if _ask(partial(backend.accepts, files), otherwise=False)]
+    return [backend for backend in backends if _takes(backend, files)]
 
 
-def _preference(name: str, probe: Probe) -> tuple[bool, int, str]:
-    accelerated = bool(probe.devices) and probe.devices[0].split(":")[0] in ACCELERATORS
+def _preference(name: str, found: Probe) -> tuple[bool, int, str]:
+    accelerated = bool(found.devices) and found.devices[0].split(":")[0] in ACCELERATORS
     rank = PREFERRED.index(name) if name in PREFERRED else len(PREFERRED)
     return not accelerated, rank, name
 
 
-def _ask(question: Callable[[], T], *, otherwise: T) -> T:
-    """Ask a backend something that should not raise; one that does is passed over."""
+def _works(backend: Backend) -> Probe:
+    """Probe a backend; one whose probe fails does not work, and `phiplug backends` says why."""
     try:
-        return question()
-    except (Exception, SystemExit):  # noqa: BLE001  the plugin is somebody else's; `phiplug backends` says what is wrong with it
-        return otherwise
+        return probe(backend)
+    except PhiplugError:
+        return Probe(available=False, reason="its probe failed")
+
+
+def _takes(backend: Backend, files: ModelFiles) -> bool:
+    """Whether a backend takes these files; one that fails at the question does not."""
+    try:
+        return accepts(backend, files)
+    except PhiplugError:
+        return False

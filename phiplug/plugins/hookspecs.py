@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
+from phiplug.errors import ContractMismatch
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -18,6 +20,21 @@ if TYPE_CHECKING:
     from phiplug.types import Request, Timings, Usage
 
 hookspec = pluggy.HookspecMarker("phiplug")
+FIRST_RESULT = ("phiplug_find_model", "phiplug_tokenizer", "phiplug_chat_template")
+NOT_HONOURED = ("wrapper", "hookwrapper", "tryfirst", "trylast")
+
+
+def refuse_options(manager: pluggy.PluginManager, plugin: object) -> None:
+    """Refuse what pluggy wraps and orders by: phiplug calls each plugin alone, so these options would do nothing.
+
+    Raises:
+        ContractMismatch: an implementation of the registered `plugin` has one of them.
+    """
+    callers = manager.get_hookcallers(plugin) or []
+    for each in (each for caller in callers for each in caller.get_hookimpls() if each.plugin is plugin):
+        options = ", ".join(name for name in NOT_HONOURED if getattr(each, name))
+        if options:
+            raise ContractMismatch(f"{each.function.__name__} has the option {options}, which phiplug does not honour")
 
 
 @hookspec

@@ -1,4 +1,4 @@
-"""Entry points -> plugins, backends and the answers of hooks. The only file that builds a PluginManager.
+"""Finds plugins by their entry points, loads them, and calls their hooks. The only file that builds a PluginManager.
 
 A plugin is imported when it is first needed and no sooner: a backend by its name, the others when one of their hooks
 is. One that breaks is set aside with its reason and harms nothing else; asking for it by name raises that reason.
@@ -11,7 +11,6 @@ import logging
 import os
 import warnings
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -27,10 +26,11 @@ from phiplug.errors import (
     PluginLoadError,
 )
 from phiplug.plugins import hookspecs
-from phiplug.plugins.contract import misfit, named_backend
+from phiplug.plugins.calls import TIMEOUT_S, said, within
+from phiplug.plugins.contract import check_answer, misfit, named_backend
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     import typer
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 BACKENDS = "phiplug.backends"
 COMMANDS = "phiplug.commands"
 OTHERS = "phiplug"
+
 
 Status = Literal["not loaded", "loaded", "broken", "disabled"]
 
@@ -168,6 +169,8 @@ class Plugins:
         if candidates[0].error:
             raise candidates[0].error
         self._call("phiplug_add_commands", candidates[0].key, app=app)
+        if not app.registered_commands and not app.registered_groups:
+            raise PluginError(f"the plugin {candidates[0].key} adds no command", hint=_removal(candidates[0]))
 
     def hardware_info(self) -> dict[str, str]:
         """Gather facts about this machine.
@@ -205,10 +208,8 @@ class Plugins:
     def _gathered(self, hook: str) -> dict[str, Any]:  # Any: what the hook's mappings hold
         """Put the mappings of several plugins together; none may take over what another has said."""
         gathered: dict[str, Any] = {}
-        for name, answers in self._answers(hook).items():
-            if not isinstance(answers[0], Mapping):
-                raise PluginError(f"the plugin {name} answers {hook} with no mapping")
-            for key, value in answers[0].items():
+        for name, answer in self._answers(hook).items():
+            for key, value in answer.items():
                 if key in gathered:
                     raise PluginError(f"the plugin {name} answers {hook} for {key!r}, as another plugin does")
                 gathered[key] = value
@@ -216,8 +217,13 @@ class Plugins:
 
     def _answers(self, hook: str, **arguments: object) -> dict[str, Any]:  # Any: what the hook returns
         """Call `hook` of one plugin after another, and return what each answered that had an answer."""
-        answers = {name: self._call(hook, name, **arguments) for name in self._implementing(hook)}
-        return {name: answer for name, answer in answers.items() if answer is not None and answer != []}
+        answers = {}
+        for name in self._implementing(hook):
+            answer = self._call(hook, name, **arguments)
+            if answer is not None:
+                check_answer(f"the plugin {name}", hook, answer)
+                answers[name] = answer
+        return answers
 
     def _implementing(self, hook: str) -> list[str]:
         """Return the names of the loaded plugins that implement `hook`; the general ones are loaded for it."""
@@ -228,39 +234,41 @@ class Plugins:
         )
 
     def _call(self, hook: str, name: str, **arguments: object) -> Any:  # Any: what the hook returns
-        """Call `hook` of one plugin, so that one that raises is named and harms no other."""
+        """Call `hook` of one plugin, so that one that raises is named and harms no other; return its answer or None."""
         others = [plugin for other, plugin in self._manager.list_name_plugin() if other != name]
         try:
-            return self._manager.subset_hook_caller(hook, others)(**arguments)
-        except (Exception, SystemExit) as error:
+            answers = within(TIMEOUT_S, lambda: self._manager.subset_hook_caller(hook, others)(**arguments))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             if (mismatch := misfit(f"the plugin {name}", error)) is not None:
                 raise mismatch from error
-            raise PluginError(f"the plugin {name} failed in {hook}: {_said(error)}") from error
+            raise PluginError(f"the plugin {name} failed in {hook}: {said(error)}") from error
+        return answers if hook in hookspecs.FIRST_RESULT else _first(answers)
 
     def _backend_of(self, plugin: Plugin) -> Backend:
         self.load(plugin)
         if plugin.error:
             raise plugin.error
         try:
-            answers = self._call("phiplug_register_backends", plugin.key)
+            answer = self._call("phiplug_register_backends", plugin.key)
         except ContractMismatch:
             raise
         except PluginError as error:
             raise PluginLoadError(error.message, hint=_removal(plugin)) from error
-        return named_backend(f"the plugin {plugin.name}", plugin.name, answers)
+        return named_backend(f"the plugin {plugin.name}", plugin.name, answer)
 
     def _load(self, plugin: Plugin) -> None:
         try:
-            module = plugin.entry.load()
+            module = within(TIMEOUT_S, plugin.entry.load)
             plugin.key = self._registered(module, f"{plugin.name} ({plugin.distribution})")
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001  a plugin may even call sys.exit() when it is imported
+            owner = plugin.distribution or "an unknown distribution"
             plugin.status = "broken"
             plugin.error = PluginLoadError(
-                f"the plugin {plugin.name} of {plugin.distribution or 'an unknown distribution'} "
-                f"could not be loaded: {_said(error)}",
-                hint=_removal(plugin),
+                f"the plugin {plugin.name} of {owner} could not be loaded: {said(error)}", hint=_removal(plugin)
             )
         else:
             plugin.status = "loaded"
@@ -273,6 +281,7 @@ class Plugins:
             return known
         try:
             self._manager.register(module, key)
+            hookspecs.refuse_options(self._manager, module)
             self._manager.check_pending()  # without it, a misspelt hook would be silently ignored
         except BaseException:
             if self._manager.has_plugin(key):
@@ -289,10 +298,6 @@ class Plugins:
 
 def _removal(plugin: Plugin) -> str:
     return f"pip uninstall {plugin.distribution}, or PHIPLUG_DISABLE_PLUGINS={plugin.name}"
-
-
-def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _first(items: list[Any]) -> Any:  # Any: the type of the items, which the callers know

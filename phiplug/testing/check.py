@@ -54,7 +54,7 @@ def check(backend: str, model: str | None = None, *, patience: float = PATIENCE)
         ModelError: there is no such model.
     """
     find_files(backend, model or find_backend(backend).default_model)
-    command = [sys.executable, "-m", "phiplug.testing", backend, json.dumps(model), str(patience)]
+    command = [sys.executable, "-P", "-m", "phiplug.testing", backend, json.dumps(model), str(patience)]
     path = os.pathsep.join(entry for entry in sys.path if entry)
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log,

@@ -168,7 +168,7 @@ class PluginPromises(Subject):
 def _alone(module: str, blocked: tuple[str, ...] = ()) -> dict[str, Any]:  # Any: what JSON holds
     """Import a plugin and probe it in a process of its own, where the modules `blocked` cannot be imported."""
     done = subprocess.run(  # noqa: S603  our own interpreter, on a program of ours
-        [sys.executable, "-c", _ALONE, module, " ".join(blocked)],
+        [sys.executable, "-P", "-c", _ALONE, module, " ".join(blocked)],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         capture_output=True,
         text=True,

@@ -76,7 +76,7 @@ def test_backends_lists_a_broken_plugin_with_its_reason(phiplug, site):
 
 def test_a_probe_that_hangs_or_dies_is_given_up(site, monkeypatch):
     from phiplug.plugins import Plugins
-    from phiplug.plugins.probing import report_backends
+    from phiplug.plugins.probe import report_backends
 
     install(
         site,

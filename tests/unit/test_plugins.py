@@ -9,6 +9,7 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+import typer
 
 from phiplug.errors import (
     BackendAmbiguous,
@@ -18,8 +19,9 @@ from phiplug.errors import (
     PluginLoadError,
 )
 from phiplug.plugins import Plugins
+from phiplug.spi import ModelFiles
 
-HEAD = "from phiplug.spi import Backend, ModelFiles, Probe, hookimpl\n"
+HEAD = "from pathlib import Path\nfrom phiplug.spi import Backend, ModelFiles, Probe, hookimpl\n"
 SOUND = """
 def no_engine(files, options): raise AssertionError("not in this test")
 
@@ -134,14 +136,14 @@ ASKED = "@hookimpl\ndef phiplug_find_model(reference): {}"
 
 
 def test_a_plugin_may_find_a_model(plugin):
-    body = ASKED.format("return ModelFiles(reference, None, 'gguf') if reference == 'mine' else None")
+    body = ASKED.format("return ModelFiles(reference, Path('m'), 'gguf') if reference == 'mine' else None")
     plugins = Plugins([plugin("source", body, group="phiplug")])
     assert plugins.find_model("mine").reference == "mine"
     assert plugins.find_model("other") is None
 
 
 def test_two_answers_where_one_is_wanted_are_an_error_that_names_both(plugin):
-    body = ASKED.format("return ModelFiles(reference, None, 'gguf')")
+    body = ASKED.format("return ModelFiles(reference, Path('m'), 'gguf')")
     plugins = Plugins([plugin("one", body, group="phiplug"), plugin("two", body, group="phiplug")])
     with pytest.raises(PluginError, match=r"plugins one.* and two.* both answer phiplug_find_model for 'mine'"):
         plugins.find_model("mine")
@@ -182,3 +184,73 @@ def test_the_environment_disables_plugins(monkeypatch):
     monkeypatch.setenv("PHIPLUG_DISABLE_PLUGINS", "toy, llama-cpp")
     disabled = {entry.name for entry in Plugins.installed() if entry.status == "disabled"}
     assert disabled == {"toy", "llama-cpp"}
+
+
+@pytest.mark.parametrize("option", ["wrapper", "hookwrapper", "tryfirst", "trylast"])
+def test_an_option_of_a_hook_that_is_not_honoured_is_refused_by_name(plugin, option):
+    body = f"@hookimpl({option}=True)\ndef phiplug_chat_template(files): yield"
+    plugins = Plugins([plugin("outer", body, group="phiplug"), plugin("good", sound("good"))])
+    assert plugins.chat_template(ModelFiles("x", Path("x"), "gguf")) is None
+    (outer,) = plugins.of("phiplug")
+    assert "plugin outer of an unknown distribution could not be loaded" in str(outer.error)
+    assert f"phiplug_chat_template has the option {option}, which phiplug does not honour" in str(outer.error)
+    assert plugins.backend("good").name == "good"
+
+
+@pytest.mark.parametrize(
+    ("hook", "value"),
+    [
+        ("phiplug_find_model(reference)", "42"),
+        ("phiplug_find_model(reference)", "'/etc/passwd'"),
+        ("phiplug_find_model(reference)", "ModelFiles(reference, '/etc', 'gguf')"),
+        ("phiplug_find_model(reference)", "[]"),
+        ("phiplug_model_aliases()", "[1]"),
+        ("phiplug_model_aliases()", "{'zz': 5}"),
+        ("phiplug_model_aliases()", "{7: ['a']}"),
+        ("phiplug_model_aliases()", "{'zz': 'hf:a/b'}"),
+        ("phiplug_tokenizer(files)", "42"),
+        ("phiplug_chat_template(files)", "42"),
+        ("phiplug_chat_template(files)", "['{{ messages }}']"),
+        ("phiplug_hardware_info()", "{1: object()}"),
+    ],
+)
+def test_a_hook_that_returns_something_else_is_a_typed_error_that_names_plugin_and_hook(plugin, hook, value):
+    name = hook.partition("(")[0]
+    plugins = Plugins([plugin("odd", f"@hookimpl\ndef {hook}: return {value}", group="phiplug")])
+    asked = {
+        "phiplug_find_model": lambda: plugins.find_model("x"),
+        "phiplug_model_aliases": plugins.model_aliases,
+        "phiplug_tokenizer": lambda: plugins.tokenizer(ModelFiles("x", Path("x"), "gguf")),
+        "phiplug_chat_template": lambda: plugins.chat_template(ModelFiles("x", Path("x"), "gguf")),
+        "phiplug_hardware_info": plugins.hardware_info,
+    }
+    with pytest.raises(ContractMismatch, match=rf"plugin odd .*: {name} returned .* which is not"):
+        asked[name]()
+
+
+@pytest.mark.parametrize("field", ["summary=5", "probe=None", "load='x'", "default_model=7", "accepts=True"])
+def test_a_backend_of_a_wrong_field_is_refused(plugin, field):
+    body = sound("odd").replace("    return [", "    made =").replace(", api=2)]", ", api=2)")
+    body += f"    import dataclasses\n    return [dataclasses.replace(made, {field})]\n"
+    with pytest.raises(ContractMismatch, match=rf"plugin odd: Backend.{field.partition('=')[0]} "):
+        Plugins([plugin("odd", body)]).backend("odd")
+
+
+def test_what_a_plugin_prints_at_import_goes_to_stderr(plugin, capsys):
+    Plugins([plugin("loud", "print('HELLO')\n" + sound("loud"))]).backend("loud")
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "HELLO\n")
+
+
+def test_a_plugin_whose_import_takes_for_ever_is_set_aside(plugin, monkeypatch):
+    monkeypatch.setattr("phiplug.plugins.manager.TIMEOUT_S", 0.05)
+    plugins = Plugins([plugin("slow", "import threading; threading.Event().wait()", group="phiplug")])
+    assert plugins.find_model("toy") is None
+    (slow,) = plugins
+    assert "could not be loaded: it gave no answer within 0.05 s" in str(slow.error)
+
+
+def test_a_command_that_its_plugin_does_not_add_is_an_error(plugin):
+    plugins = Plugins([plugin("none", "@hookimpl\ndef phiplug_add_commands(app): pass", group="phiplug.commands")])
+    with pytest.raises(PluginError, match=r"plugin none .*adds no command"):
+        plugins.add_command("none", typer.Typer())

@@ -1,7 +1,7 @@
-"""Backend plugins -> whether each works here, each asked in a process of its own.
+"""Reports which backends work here, each probed in a process of its own.
 
-An engine's libraries may be slow to load, crash, or clash with another's; so no probe runs in the process that lists
-them. `python -m phiplug.plugins.probing NAME` is the other side of it.
+An engine's libraries may be slow to load, crash, or clash with another's, so no probe runs in the process that lists
+them. `python -P -m phiplug.plugins.probe NAME` is the child's side; its stdout is the report and nothing else.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from phiplug.errors import PluginError
+from phiplug.errors import PhiplugError, PluginError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,15 +57,18 @@ def report_backends(plugins: Plugins, *, timeout_s: float = TIMEOUT_S) -> list[B
 def _report(plugin: Plugin, timeout_s: float) -> BackendReport:
     """Ask about one plugin in a process of its own."""
     owner = f"{plugin.distribution} {plugin.version}"
-    command = [sys.executable, "-m", "phiplug.plugins.probing", plugin.name]
+    command = [sys.executable, "-P", "-m", "phiplug.plugins.probe", plugin.name]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)  # noqa: S603  ourselves
     except subprocess.TimeoutExpired:
         return BackendReport(plugin.name, owner, reason=f"its probe gave no answer within {timeout_s:g} s")
     try:
-        answer = json.loads(done.stdout.splitlines()[-1])
-    except (ValueError, IndexError):
+        answer = json.loads(done.stdout)
+    except ValueError:
         return BackendReport(plugin.name, owner, reason=_last_words(done))
+    known = {each.name for each in fields(BackendReport)} - {"name", "distribution"}
+    if not isinstance(answer, dict) or not answer.keys() <= known:
+        return BackendReport(plugin.name, owner, reason="its probe printed no report")
     return BackendReport(plugin.name, owner, **answer)
 
 
@@ -76,7 +79,8 @@ def _last_words(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def _probe(name: str) -> dict[str, Any]:  # Any: what JSON holds
-    """Probe one backend in this process, and say what BackendReport needs."""
+    """Probe one backend in this process, and return the fields of its BackendReport."""
+    from phiplug.plugins.backends import probe
     from phiplug.plugins.manager import Plugins
 
     try:
@@ -84,10 +88,18 @@ def _probe(name: str) -> dict[str, Any]:  # Any: what JSON holds
     except PluginError as error:
         return {"reason": error.message, "install": error.hint or ""}
     try:
-        return {"summary": backend.summary, **asdict(backend.probe())}
-    except Exception as error:  # noqa: BLE001  the plugin is somebody else's, and this is where it is found out
-        return {"summary": backend.summary, "reason": f"its probe raised {type(error).__name__}: {error}"}
+        found = probe(backend)
+    except PhiplugError as error:
+        return {"summary": backend.summary, "reason": error.message}
+    return {"summary": backend.summary, **asdict(found), "versions": dict(found.versions)}
+
+
+def main() -> None:
+    """Print the report of the backend that the command line names; what anything else prints goes to stderr."""
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as out:
+        os.dup2(2, 1)
+        json.dump(_probe(sys.argv[1]), out)
 
 
 if __name__ == "__main__":
-    print(json.dumps(_probe(sys.argv[1])))  # noqa: T201  the answer to `_report`
+    main()
