@@ -9,28 +9,17 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
+from phiplug.engine.backend import GuardedModel
 from phiplug.engine.sequence import Answer
-from phiplug.errors import (
-    BackendFailed,
-    ContractMismatch,
-    InvalidParameter,
-    ModelBusy,
-    NonFiniteLogits,
-    OutOfMemory,
-    PhiplugError,
-    PromptTooLong,
-    RequestError,
-)
+from phiplug.errors import InvalidParameter, ModelBusy, NonFiniteLogits, PromptTooLong
 from phiplug.spi import Step
 
 if TYPE_CHECKING:
-    from phiplug.spi import Autotunes, Logits, Model, Pass, Tokenizer
+    from phiplug.spi import Logits, Model, Pass, Tokenizer
     from phiplug.types import Chunk, Request, Reuse
-
-T = TypeVar("T")
 
 
 class Engine:
@@ -44,11 +33,10 @@ class Engine:
         info = model.info
         self.model = model
         self.tokenizer = tokenizer
-        self._backend = backend
+        self._guarded = GuardedModel(model, backend)
         self._vocab_size, self._context, self._chunk = info.vocab_size, info.context_length, info.chunk
         self._slots = [_Slot(index) for index in range(info.slots)]
         self._turn = _Turn()
-        self._closed = False
 
     def stream(self, request: Request) -> Generator[Chunk]:
         """Continue one prompt; the last chunk says why it ended. Closing the iterator cancels between tokens.
@@ -85,19 +73,18 @@ class Engine:
         size = chunk or self._chunk
         slot = self._slots[0]
         with self._turn:
-            slot.cut(self._guarded(lambda: self.model.rewind(slot.index, 0)), self._chunk)
+            slot.cut(self._guarded.rewind(slot.index, 0), self._chunk)
             for start in range(0, len(ids), size):
                 piece = tuple(ids[start : start + size])
                 asked = self._ask([Step(slot.index, piece, rows=len(piece))])
-                rows = self._rows(asked, len(piece))
+                rows = self._guarded.logits(asked, len(piece))
                 with self._turn.paused():
                     yield rows
 
     def close(self) -> None:
         """Close the model when the streams of other threads are done; one that nobody else reads ends in an error."""
         with self._turn.step if self._turn.is_stuck() else self._turn:
-            self._guarded(self.model.close)
-            self._closed = True
+            self._guarded.close()
 
     def _run(self, requests: Sequence[Request], *, started: float) -> Generator[tuple[int, Chunk]]:
         with self._turn:
@@ -112,7 +99,7 @@ class Engine:
                     with self._turn.paused():
                         yield sequence.request, chunk
                 if asked:
-                    for sequence, row in zip(going, self._rows(asked, len(going)), strict=True):
+                    for sequence, row in zip(going, self._guarded.logits(asked, len(going)), strict=True):
                         self._take(sequence.answer, row)
                 live = going
 
@@ -134,37 +121,29 @@ class Engine:
         """Bring `slot` to the end of the prompt; return how much of it needed no computing, and the last row."""
         ids = request.prompt_ids
         wanted = min(slot.reusable(ids, request.reuse, self._chunk), len(ids) - 1)  # the last id is always run again
-        kept = self._guarded(lambda: self.model.rewind(slot.index, wanted))
+        kept = self._guarded.rewind(slot.index, wanted)
         if kept < wanted and request.reuse == "chunks":  # less than whole chunks would start the next ones elsewhere
-            kept = self._guarded(lambda: self.model.rewind(slot.index, kept // self._chunk * self._chunk))
+            kept = self._guarded.rewind(slot.index, kept // self._chunk * self._chunk)
         slot.cut(kept, self._chunk)
         pieces = [ids[start : start + self._chunk] for start in range(kept, len(ids), self._chunk)]
         for piece in pieces[:-1]:
             self._ask([Step(slot.index, piece, rows=0)])
-        return kept, self._rows(self._ask([Step(slot.index, pieces[-1])]), 1)[0]
+        return kept, self._guarded.logits(self._ask([Step(slot.index, pieces[-1])]), 1)[0]
 
     def _ask(self, steps: list[Step]) -> Pass:
         """Ask the backend for a pass, and write down what its slots will hold."""
         for step in steps:
             self._slots[step.slot].extend(step.tokens, self._chunk)
-        return self._guarded(lambda: self.model.forward(steps))
-
-    def _rows(self, asked: Pass, count: int) -> Logits:
-        """Wait for the logits, float32 (count, V), and hold the backend to their shape."""
-        logits = self._guarded(asked.logits)
-        if logits.shape != (count, self._vocab_size) or logits.dtype != "float32":
-            raise ContractMismatch(
-                f"{self._backend} returned {logits.dtype} logits of shape {logits.shape} "
-                f"where float32 ({count}, {self._vocab_size}) was promised"
-            )
-        return logits
+        return self._guarded.forward(steps)
 
     def _take(self, answer: Answer, row: Logits) -> None:
         """Hand a row to its answer; a row that leaves no token to choose names the backend it came from."""
         try:
             answer.take(row)
         except NonFiniteLogits as error:
-            raise NonFiniteLogits(f"nothing can be drawn from a row of {self._backend}: {error.message}") from error
+            raise NonFiniteLogits(
+                f"nothing can be drawn from a row of {self._guarded.name}: {error.message}"
+            ) from error
 
     def _admit(self, requests: Sequence[Request]) -> None:
         """Refuse what cannot be done before anything is computed."""
@@ -177,21 +156,8 @@ class Engine:
                 raise InvalidParameter("prompt", f"has an id outside the model's vocabulary of {self._vocab_size}")
 
     def _autotune(self, requests: Sequence[Request]) -> None:
-        if all(request.may_autotune for request in requests) and "autotune" in self.model.info.features:
-            self._guarded(cast("Autotunes", self.model).autotune)
-
-    def _guarded(self, call: Callable[[], T]) -> T:
-        """Call the backend; what it raises that is not ours becomes ours and bears its name."""
-        if self._closed and call != self.model.close:
-            raise RequestError("the model was closed", hint="load it again")
-        try:
-            return call()
-        except PhiplugError:
-            raise
-        except MemoryError as error:
-            raise OutOfMemory(f"{self._backend} ran out of memory", hint="lower `ctx_size`") from error
-        except Exception as error:
-            raise BackendFailed(f"{self._backend} failed: {type(error).__name__}: {error}") from error
+        if all(request.may_autotune for request in requests):
+            self._guarded.autotune()
 
 
 class _Slot:

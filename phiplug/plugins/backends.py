@@ -13,8 +13,6 @@ from phiplug.plugins.contract import check_model, checked_choice, checked_probe,
 if TYPE_CHECKING:
     from phiplug.spi import Backend, LoadOptions, Model, ModelFiles, Probe
 
-PROBE_S = 20.0  # loading a CUDA library from a cold disk takes several
-
 
 def probe(backend: Backend) -> Probe:
     """Ask whether the backend's engine works here.
@@ -24,7 +22,7 @@ def probe(backend: Backend) -> Probe:
         ContractMismatch: it returned no `Probe`, or one with wrong fields.
     """
     owner = named(backend)
-    return checked_probe(owner, guarded(owner, backend.probe, BackendFailed, seconds=PROBE_S))
+    return checked_probe(owner, guarded(owner, backend.probe, BackendFailed))
 
 
 def accepts(backend: Backend, files: ModelFiles) -> bool:
@@ -52,7 +50,9 @@ def load_model(backend: Backend, files: ModelFiles, options: LoadOptions) -> Mod
         raise BackendUnavailable(f"{named(backend)} does not work here: {found.reason}", hint=found.install)
     model = _loaded(backend, files, options)
     try:
-        check_model(named(backend), model)
+        guarded(
+            named(backend), partial(check_model, named(backend), model), BackendFailed
+        )  # its attributes are code too
     except PhiplugError:
         _abandon(model)
         raise
@@ -76,9 +76,7 @@ def _loaded(backend: Backend, files: ModelFiles, options: LoadOptions) -> Model:
         raise BackendFailed(f"{named(backend)} failed: {said(error)}") from error
 
 
-def _abandon(model: object) -> None:
+def _abandon(model: Model) -> None:
     """Close what `load` returned, if it can be closed; the error that is raised already says what is wrong."""
-    close = getattr(model, "close", None)
-    if callable(close):
-        with contextlib.suppress(Exception, SystemExit):
-            close()
+    with contextlib.suppress(Exception, SystemExit):
+        model.close()

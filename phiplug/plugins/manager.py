@@ -12,6 +12,7 @@ import os
 import warnings
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -26,7 +27,7 @@ from phiplug.errors import (
     PluginLoadError,
 )
 from phiplug.plugins import hookspecs
-from phiplug.plugins.calls import TIMEOUT_S, said, within
+from phiplug.plugins.calls import TIMEOUT_S, guarded, said, within
 from phiplug.plugins.contract import check_answer, misfit, named_backend
 
 if TYPE_CHECKING:
@@ -221,7 +222,8 @@ class Plugins:
         for name in self._implementing(hook):
             answer = self._call(hook, name, **arguments)
             if answer is not None:
-                check_answer(f"the plugin {name}", hook, answer)
+                owner = f"the plugin {name}"
+                guarded(owner, partial(check_answer, owner, hook, answer), PluginError)  # its attributes are code too
                 answers[name] = answer
         return answers
 

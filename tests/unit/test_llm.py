@@ -168,7 +168,7 @@ def test_closing_twice_is_no_harm():
     model = llm()
     model.close()
     model.close()
-    assert model.engine.model.closed == 2
+    assert model.engine.model.closed == 1
 
 
 def test_messages_may_be_dicts_and_other_things_are_refused_with_a_hint():

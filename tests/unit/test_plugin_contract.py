@@ -94,6 +94,15 @@ def test_what_load_returns_is_a_model(model):
         assemble(FILES, replace(TOY, load=lambda *_: model), LoadOptions(), Plugins.installed())
 
 
+def test_a_model_whose_attributes_raise_is_refused():
+    class Endless:
+        def __getattr__(self, name):
+            return getattr(self.inner, name)
+
+    with pytest.raises(BackendFailed, match="backend toy failed: RecursionError"):
+        assemble(FILES, replace(TOY, load=lambda *_: Endless()), LoadOptions(), Plugins.installed())
+
+
 def test_a_model_without_an_info_is_refused():
     with pytest.raises(ContractMismatch, match=r"backend toy: Model.info None, which is not a ModelInfo"):
         loaded(lambda model: setattr(model, "info", None))
