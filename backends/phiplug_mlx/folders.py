@@ -1,7 +1,7 @@
-"""A folder with config.json and safetensors, as Hugging Face and MLX publish them -> a module of mlx-lm.
+"""Builds a module of mlx-lm from a folder with config.json and safetensors, as Hugging Face and MLX publish them.
 
 The files are not trusted: numbers are checked before anything is built from them, shards have plain names and whole
-contents, and code that a folder brings along (`auto_map`, `model_file`) is never run. It knows nothing of sequences.
+contents, and code that a folder brings along (`auto_map`, `model_file`) is never run. It knows no sequences.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, cast
 import mlx.core as mx
 
 from phiplug.errors import ModelCorrupt, ModelNotFound, ModelUnsupported
+from phiplug.folder import read_config as folders_config
 from phiplug.folder import read_json, read_tensors
 from phiplug_mlx.classes import mlx_lm_module
 from phiplug_mlx.devices import dtype_name, precision_for
 from phiplug_mlx.gemma import give_windows
 from phiplug_mlx.rotary import Rotation, rotary
 from phiplug_mlx.slots import make_caches
+from phiplug_mlx.unread import check_all_read, with_aliases
 from phiplug_mlx.weights import Census, Loaded, check_names, check_shape, context_length, fill, pack_modules, shapes_of
 
 if TYPE_CHECKING:
@@ -86,7 +88,7 @@ def read_config(folder: Path) -> Config:
         ModelCorrupt: it is no JSON object, or its numbers cannot be.
         ModelUnsupported: it asks for code of its own, or for a quantization that is not MLX's.
     """
-    config = read_json(folder / "config.json")
+    config = with_aliases(folders_config(folder / "config.json"))
     if not isinstance(config.get("model_type"), str):
         raise ModelCorrupt(f"{folder / 'config.json'} names no model_type")
     if config.get("model_file") is not None:
@@ -101,7 +103,21 @@ def read_config(folder: Path) -> Config:
             value = numbers.get(key)
             if value is not None and (type(value) is not int or not 1 <= value <= most):
                 raise ModelCorrupt(f"{folder / 'config.json'}: {key} is {value!r}")
+        _check_rotary(folder / "config.json", numbers)
     return config
+
+
+def _check_rotary(path: Path, config: Config) -> None:
+    """Check the numbers that positions are rotated by: zero, NaN or a text would give rows of NaN, or a traceback."""
+    scaling = config.get("rope_scaling")
+    if not isinstance(scaling, dict | None):
+        raise ModelCorrupt(f"{path}: rope_scaling is {scaling!r}")
+    numbers = {key: config.get(key) for key in ("rope_theta", "rope_local_base_freq", "partial_rotary_factor")}
+    numbers |= {f"rope_scaling.{key}": (scaling or {}).get(key) for key in ("factor", "attention_factor")}
+    for key, value in numbers.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and not (number and math.isfinite(value) and value > 0):
+            raise ModelCorrupt(f"{path}: {key} is {value!r}")
 
 
 def shards_of(folder: Path) -> list[Path]:
@@ -131,6 +147,7 @@ def shards_of(folder: Path) -> list[Path]:
 
 def _build(folder: Path, config: Config) -> Any:  # Any: an nn.Module
     classes = mlx_lm_module(config["model_type"])
+    check_all_read(f"{folder / 'config.json'}", config, classes)
     try:
         return classes.Model(classes.ModelArgs.from_dict(config))
     except _BUILD_ERRORS as error:
@@ -188,13 +205,15 @@ def _phi3_rotation(config: Config, scaling: Config, context: int) -> Rotation:
     """Choose the factors by llama.cpp's rule, so that the same weights give the same logits from either file."""
     original = config.get("original_max_position_embeddings", 4096)
     stretch = config.get("max_position_embeddings", original) / original
+    stated = scaling.get("attention_factor")
     factors = scaling["long_factor" if context > original else "short_factor"]
     head = config["hidden_size"] // config["num_attention_heads"]
-    dims = int(head * config.get("partial_rotary_factor", 1.0))
+    dims = int(head * (config.get("partial_rotary_factor") or 1.0))
     if not isinstance(factors, list) or len(factors) != dims // 2:
         raise ModelCorrupt(f"config.json: rope_scaling has no list of {dims // 2} factors")
-    magnitude = math.sqrt(1 + math.log(stretch) / math.log(original)) if stretch > 1 else 1.0
-    return Rotation(dims, config.get("rope_theta", 10_000.0), factors=tuple(factors), magnitude=magnitude)
+    usual = math.sqrt(1 + math.log(stretch) / math.log(original)) if stretch > 1 else 1.0
+    magnitude = usual if stated is None else float(stated)
+    return Rotation(dims, config.get("rope_theta") or 10_000.0, factors=tuple(factors), magnitude=magnitude)
 
 
 def _in_precision(arrays: Arrays, device: str) -> Arrays:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phiplug.folder import StoredTensor, read_json, read_tensors
+from phiplug.folder import StoredTensor, read_config, read_tensors
 from phiplug.gguf import Header, read_header
 from phiplug.models.selection import CONFIG, parts
 from phiplug.spi import ModelFiles
@@ -108,7 +108,7 @@ def _gguf_tokenizer(metadata: Mapping[str, Any]) -> str | None:  # Any: what the
 
 
 def _of_folder(folder: Path) -> ModelMetadata:
-    config = read_json(folder / CONFIG)
+    config = read_config(folder / CONFIG)
     text = config.get("text_config")
     config |= text if isinstance(text, dict) else {}
     quantization = config.get("quantization") or config.get("quantization_config")
@@ -117,7 +117,7 @@ def _of_folder(folder: Path) -> ModelMetadata:
     tensors = {name: entry for file in files for name, entry in read_tensors(file).items()}
     parameters = sum(_elements(name, tensors, packing) for name in tensors)
     weight_bytes = sum(entry.nbytes for entry in tensors.values())
-    rope = config.get("rope_parameters") or config.get("rope_scaling")
+    rope = config.get("rope_scaling")
     scaling = rope if isinstance(rope, dict) else {}
     return ModelMetadata(
         name=_text(config.get("_name_or_path")) or None,
@@ -132,8 +132,8 @@ def _of_folder(folder: Path) -> ModelMetadata:
         heads=_number(config.get("num_attention_heads")),
         kv_heads=_number(config.get("num_key_value_heads")),
         rope=_rope(
-            config.get("rope_theta") or scaling.get("rope_theta"),
-            scaling.get("rope_type") or scaling.get("type"),
+            config.get("rope_theta"),
+            scaling.get("rope_type"),
             scaling.get("factor"),
         ),
         tokenizer="tokenizer.json" if (folder / "tokenizer.json").is_file() else None,
