@@ -119,13 +119,13 @@ def test_prefill(benchmark: Benchmark, engines: Engines) -> None:
 def decode(llm: LLM, sampling: SamplingParams) -> float:
     """Return phiplug's seconds per token after the first."""
     ids = tuple(llm.encode(PROMPT))
-    request = Request(ids, sampling, max_tokens=NEW_TOKENS, ignore_stop_ids=True, reuse="none")
+    request = Request(ids, sampling, max_tokens=NEW_TOKENS, ignore_stop_ids=True, reuse=False)
     return llm.submit(request).completion().timings.decode_s / (NEW_TOKENS - 1)
 
 
 def prefill(llm: LLM, ids: list[int]) -> float:
     """Return phiplug's seconds per token of the prompt."""
-    request = Request(tuple(ids), GREEDY, max_tokens=1, ignore_stop_ids=True, reuse="none")
+    request = Request(tuple(ids), GREEDY, max_tokens=1, ignore_stop_ids=True, reuse=False)
     return llm.submit(request).completion().timings.prefill_s / len(ids)
 
 

@@ -55,7 +55,7 @@ def test_decoding_with_default_sampling(benchmark: Benchmark, llm: LLM) -> None:
 
 def ours(llm: LLM, sampling: SamplingParams, count: int) -> float:
     """Return seconds per token after the first, text and all."""
-    request = Request(tuple(llm.encode(PROMPT)), sampling, max_tokens=count, ignore_stop_ids=True, reuse="none")
+    request = Request(tuple(llm.encode(PROMPT)), sampling, max_tokens=count, ignore_stop_ids=True, reuse=False)
     return llm.submit(request).completion().timings.decode_s / (count - 1)
 
 

@@ -6,11 +6,12 @@ It knows nothing of terminals; `phiplug.transcript` knows its form on disk.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from phiplug.errors import InvalidParameter, PhiplugError
+from phiplug.errors import InvalidParameter, PhiplugError, RequestError
 from phiplug.llm import PromptOptions
 from phiplug.transcript import AnswerOptions, Transcript, read_transcript
 from phiplug.types import Message
@@ -34,6 +35,7 @@ class Conversation:
         self.options = options or AnswerOptions()
         self._turns: list[Message] = []
         self._system: Message | None = None
+        self._last: weakref.ref[Reply] | None = None  # one that was dropped is closed
         self.system = system
 
     @property
@@ -60,9 +62,12 @@ class Conversation:
             InvalidParameter: there is no text, or it has control tokens where they are refused.
             TemplateFailed: the model has no chat template, or it refused the messages.
             PromptTooLong: the context does not hold what was said so far.
-            ModelBusy: while reading; the reply before this one was neither read to its end nor closed.
+            RequestError: the reply before this one was neither read to its end nor closed.
             GenerationError: while reading; then nothing of this turn is kept.
         """
+        last = self._last() if self._last else None
+        if last is not None and last.is_open:
+            raise RequestError("the reply before this one is open", hint="read it to its end or close() it first")
         question = Message("user", text)
         if not text.strip():
             raise InvalidParameter("prompt", "is empty")
@@ -72,9 +77,11 @@ class Conversation:
             PromptOptions(strict_content=self.options.strict_content),
             max_tokens=self.options.max_tokens,
             stop=self.options.stop,
-            reuse="all",
+            repeatable=False,
         )
-        return Reply(self.llm.submit(request), lambda answer: self._turns.extend((question, answer)))
+        reply = Reply(self.llm.submit(request), lambda answer: self._turns.extend((question, answer)))
+        self._last = weakref.ref(reply)
+        return reply
 
     def reset(self) -> None:
         """Forget what was said; the system message and the options stay."""
@@ -116,6 +123,11 @@ class Reply:
         self._keep = keep
         self._open = True
 
+    @property
+    def is_open(self) -> bool:
+        """Whether more may come of it."""
+        return self._open
+
     def __iter__(self) -> Iterator[Chunk]:
         return self
 
@@ -136,6 +148,7 @@ class Reply:
         self._stream.close()
         if self.text:
             self._end()
+        self._open = False
 
     def _end(self) -> None:
         if self._open:

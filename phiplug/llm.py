@@ -1,48 +1,54 @@
-"""A loaded model that speaks text: messages -> ids -> the engine -> chunks.
-
-It holds the prompt's side of the rules in docs/sampling.md: template, beginning of sequence, control tokens in a user's
-text. It knows nothing of how files and backends are found; `phiplug.load` puts it together.
-"""
+"""A loaded model that speaks text: it encodes prompts, submits requests, and returns streams. It finds no files."""
 
 from __future__ import annotations
 
-import contextlib
-import warnings
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+import asyncio
+from collections.abc import AsyncGenerator, Generator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from phiplug import checks
 from phiplug.dialects import RULES
-from phiplug.errors import InvalidParameter, PhiplugWarning, TemplateFailed
-from phiplug.text.tokenizer import with_bos
-from phiplug.types import Chunk, Completion, Message, MessageLike, Request, Reuse, SamplingParams, Timings, Usage
+from phiplug.engine import Stream, merged
+from phiplug.engine.scores import Score, score_continuations, score_text
+from phiplug.text.prompt import PromptEncoder, PromptOptions
+from phiplug.types import Chunk, Completion, MessageLike, Request, SamplingParams
 
 if TYPE_CHECKING:
     from phiplug.engine import Engine
+    from phiplug.engine.stream import Observer
     from phiplug.spi import ModelFiles, ModelInfo, Tokenizer
     from phiplug.text.template import ChatTemplate
 
-Observer: TypeAlias = Callable[[Request, Usage, Timings], None]
+__all__ = ["LLM", "PromptOptions", "Score", "Stream", "StreamOptions"]
+
+_SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repeat_penalty", "repeat_last_n", "seed")
 
 
-@dataclass(frozen=True, slots=True)
-class PromptOptions:
-    """How a prompt becomes ids.
+_DEFAULT = PromptOptions()
 
-    Attributes:
-        raw: the text is the prompt; no chat template.
-        strict_content: refuse control tokens in a message, rather than warn and parse them as the reference does.
-    """
 
-    raw: bool = False
-    strict_content: bool = False
+class StreamOptions(TypedDict, total=False):
+    """What `LLM.stream` takes beside the prompt; it says what each means."""
+
+    max_tokens: int
+    temperature: float | None
+    top_p: float | None
+    top_k: int | None
+    min_p: float | None
+    repeat_penalty: float | None
+    repeat_last_n: int | None
+    seed: int | None
+    stop: str | Sequence[str]
+    raw: bool
+    logprobs: int | None
+    params: SamplingParams | None
 
 
 class LLM:
     """A model, ready to answer. Use it as a context manager, or `close` it.
 
-    May be called from several threads: calls take turns.
+    May be called from several threads and by several streams at once; `slots` of them are computed side by side.
 
     Attributes:
         files: where the model came from.
@@ -64,7 +70,7 @@ class LLM:
         self.backend = backend
         self.load_s = 0.0
         self.engine = engine
-        self._template = template
+        self._prompts = PromptEncoder(template, engine.tokenizer, files.reference)
         self._finished = finished
 
     @property
@@ -91,6 +97,7 @@ class LLM:
         seed: int | None = None,
         stop: str | Sequence[str] = (),
         raw: bool = False,
+        logprobs: int | None = None,
         params: SamplingParams | None = None,
     ) -> Stream:
         """Answer, a chunk at a time; closing the iterator cancels.
@@ -107,23 +114,28 @@ class LLM:
             seed: the same seed gives the same text; random if None.
             stop: text that ends the answer and is not part of it.
             raw: no chat template; `prompt` must be a str.
+            logprobs: give each token's log-probability, and those of so many of the likeliest beside it, at most 20.
             params: the other parameters, and the defaults of these.
 
         Raises:
             RequestError: at once, before anything is computed.
             GenerationError: while reading; what was yielded before stands.
         """
-        given: dict[str, Any] = {  # Any: replace() checks no types, SamplingParams does
-            "temperature": temperature,
-            "top_p": top_p,
-            "top_k": top_k,
-            "min_p": min_p,
-            "repeat_penalty": repeat_penalty,
-            "repeat_last_n": repeat_last_n,
-            "seed": seed,
-        }
-        sampling = replace(params or SamplingParams(), **{k: v for k, v in given.items() if v is not None})
-        return self.submit(self.request(prompt, sampling, PromptOptions(raw), max_tokens=max_tokens, stop=stop))
+        options = StreamOptions(
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            min_p=min_p,
+            repeat_penalty=repeat_penalty,
+            repeat_last_n=repeat_last_n,
+            seed=seed,
+            stop=stop,
+            raw=raw,
+            logprobs=logprobs,
+            params=params,
+        )
+        return self.submit(self._asked(prompt, options))
 
     def generate(
         self,
@@ -139,6 +151,7 @@ class LLM:
         seed: int | None = None,
         stop: str | Sequence[str] = (),
         raw: bool = False,
+        logprobs: int | None = None,
         params: SamplingParams | None = None,
     ) -> Completion:
         """Answer, whole. Arguments and errors are those of `stream`."""
@@ -154,32 +167,70 @@ class LLM:
             seed=seed,
             stop=stop,
             raw=raw,
+            logprobs=logprobs,
             params=params,
         ).completion()
+
+    def choices(
+        self, prompt: str | Sequence[MessageLike], n: int, **options: Unpack[StreamOptions]
+    ) -> Generator[tuple[int, Chunk]]:
+        """Give `n` answers to one prompt as (index, chunk), each what a request of its own with the seed + i gives.
+
+        The prompt is computed once. Options and errors are those of `stream`.
+        """
+        return merged(self.engine.choices(self._asked(prompt, options), n, self._finished))
+
+    def generate_all(
+        self, prompts: Sequence[str | Sequence[MessageLike]], **options: Unpack[StreamOptions]
+    ) -> list[Completion]:
+        """Answer several prompts side by side, as many at once as the model has slots.
+
+        Without a seed each prompt draws its own; with one, all use it, so equal prompts have equal answers. Options and
+        errors are those of `stream`.
+        """
+        streams = [self.submit(self._asked(prompt, options)) for prompt in prompts]
+        try:
+            return [stream.completion() for stream in streams]
+        finally:
+            for stream in streams:
+                stream.close()
+
+    async def astream(
+        self, prompt: str | Sequence[MessageLike], **options: Unpack[StreamOptions]
+    ) -> AsyncGenerator[Chunk]:
+        """Answer, a chunk at a time, without blocking the event loop; cancelling the task cancels the answer.
+
+        Options and errors are those of `stream`.
+        """
+        with self.submit(await asyncio.to_thread(self._asked, prompt, options)) as stream:
+            while (chunk := await asyncio.to_thread(next, stream, None)) is not None:
+                yield chunk
 
     def request(
         self,
         prompt: str | Sequence[MessageLike],
         sampling: SamplingParams,
-        options: PromptOptions = PromptOptions(),
+        options: PromptOptions = _DEFAULT,
         *,
         max_tokens: int = 512,
         stop: str | Sequence[str] = (),
-        reuse: Reuse | None = None,
+        logprobs: int | None = None,
+        repeatable: bool | None = None,
     ) -> Request:
         """Turn a prompt into ids, and settle the seed.
 
-        Unless `reuse` says otherwise, a request that can be repeated, because it has a seed or is greedy, reuses of an
-        earlier prompt only what is bit for bit the same as computing it again; so, with a fixed number of threads,
-        it gives the same answer whatever was asked before it.
+        Unless `repeatable` says otherwise, a request that has a seed or is greedy gives, with a fixed number of
+        threads, the same answer whatever was asked before it and whoever is answered beside it.
         """
-        repeatable = sampling.seed is not None or RULES[sampling.dialect].is_greedy(sampling.temperature)
+        if repeatable is None:
+            repeatable = sampling.seed is not None or RULES[sampling.dialect].is_greedy(sampling.temperature)
         return Request(
             prompt_ids=tuple(self.encode(prompt, options)),
             sampling=sampling.seeded(),
             max_tokens=max_tokens,
             stop=checks.stops(stop),
-            reuse=reuse or ("chunks" if repeatable else "all"),
+            repeatable=repeatable,
+            logprobs=logprobs,
             may_autotune=not repeatable,
             templated=not options.raw,
         )
@@ -190,17 +241,34 @@ class LLM:
         Raises:
             PromptTooLong: the context does not hold the prompt and one token more.
         """
-        return Stream(request, self._observed(request, self.engine.stream(request)))
+        return self.engine.submit(request, self._finished)
 
-    def encode(self, prompt: str | Sequence[MessageLike], options: PromptOptions = PromptOptions()) -> list[int]:
+    def _asked(self, prompt: str | Sequence[MessageLike], options: StreamOptions) -> Request:
+        """Turn what `stream` takes into a request."""
+        given: dict[str, Any] = {name: options.get(name) for name in _SAMPLING}  # Any: SamplingParams checks them
+        params = options.get("params") or SamplingParams()
+        sampling = replace(params, **{name: value for name, value in given.items() if value is not None})
+        return self.request(
+            prompt,
+            sampling,
+            PromptOptions(options.get("raw", False)),
+            max_tokens=options.get("max_tokens", 512),
+            stop=options.get("stop", ()),
+            logprobs=options.get("logprobs"),
+        )
+
+    def encode(self, prompt: str | Sequence[MessageLike], options: PromptOptions = _DEFAULT) -> list[int]:
         """Turn a prompt into the ids that the model is given.
 
         Raises:
             InvalidParameter: the prompt is empty, or no text, or has control tokens where they are refused.
             TemplateFailed: the model has no chat template, or it refused the messages.
         """
-        text = self.render(prompt, options)
-        return with_bos(self.tokenizer.encode(text), self.tokenizer)
+        return self._prompts.encode(prompt, options)
+
+    def render(self, prompt: str | Sequence[MessageLike], options: PromptOptions = _DEFAULT) -> str:
+        """Turn a prompt into the text that is tokenized; errors are those of `encode`."""
+        return self._prompts.render(prompt, options)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of token ids; control tokens have none, and what is no UTF-8 becomes U+FFFD.
@@ -212,19 +280,29 @@ class LLM:
             checks.integer("ids", token, low=0, high=self.tokenizer.vocab_size - 1)
         return b"".join(map(self.tokenizer.token_bytes, map(int, ids))).decode("utf-8", "replace")
 
-    def render(self, prompt: str | Sequence[MessageLike], options: PromptOptions = PromptOptions()) -> str:
-        """Turn a prompt into the text that is tokenized; errors are those of `encode`."""
-        if isinstance(prompt, str):
-            checks.text("prompt", prompt)
-        if not prompt:
-            raise InvalidParameter("prompt", "is empty")
-        if options.raw:
-            if not isinstance(prompt, str):
-                raise InvalidParameter("raw", "takes one text, and this is a conversation")
-            return prompt
-        messages = (Message("user", prompt),) if isinstance(prompt, str) else _messages(prompt)
-        self._check_control_tokens(messages, strict=options.strict_content)
-        return self._templated(messages)
+    def score(self, prompt: str | Sequence[MessageLike], continuations: Sequence[str]) -> list[Score]:
+        """Return how likely the model finds each continuation after a prompt, which is computed once.
+
+        Args:
+            prompt: a text, or a conversation, which the template renders; spaces at its end go to the continuation.
+            continuations: texts.
+
+        Raises:
+            InvalidParameter: a continuation has no token of its own.
+            PromptTooLong: the context does not hold the prompt and a continuation.
+        """
+        text = prompt if isinstance(prompt, str) else self.render(prompt)
+        return score_continuations(self.engine, [self._prompts.split(text, each) for each in continuations])
+
+    def score_text(self, text: str) -> Score:
+        """Return how likely the model finds a text, in windows of the context's length, each token scored once.
+
+        The first token is scored after the beginning-of-sequence token, or where there is none, after a stop token.
+        """
+        first = self.tokenizer.bos_id
+        if first is None:
+            first = min(self.tokenizer.stop_ids, default=0)
+        return score_text(self.engine, self.tokenizer.encode(text), first)
 
     def close(self) -> None:
         """Give back the model's memory. May be called twice."""
@@ -238,83 +316,3 @@ class LLM:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _observed(self, request: Request, chunks: Generator[Chunk]) -> Generator[Chunk]:
-        """Pass the chunks on, and tell the observer of a request that ran to its end."""
-        with contextlib.closing(chunks):
-            for chunk in chunks:
-                if self._finished and chunk.usage and chunk.timings:
-                    self._finished(request, chunk.usage, chunk.timings)
-                yield chunk
-
-    def _templated(self, messages: Sequence[Message]) -> str:
-        if self._template is None:
-            raise TemplateFailed(
-                f"{self.files.reference} brings no chat template", hint="give one with `chat_template`, or use `raw`"
-            )
-        text = self._template.render(messages, special_tokens=self.tokenizer.special_tokens)
-        for message in self._template.dropped(messages, text):
-            _warn(f"the chat template of {self.files.reference} drops the {message.role} message")
-        return text
-
-    def _check_control_tokens(self, messages: Sequence[Message], *, strict: bool) -> None:
-        for message in messages:
-            found = self.tokenizer.control_tokens_in(message.content)
-            if found and strict:
-                raise InvalidParameter("content", f"the {message.role} message holds the control token {found[0]!r}")
-            if found:
-                _warn(f"the {message.role} message holds the control token {found[0]!r}; `strict_content` refuses it")
-
-
-def _messages(prompt: object) -> tuple[Message, ...]:
-    if isinstance(prompt, Sequence) and not isinstance(prompt, str | bytes):
-        return tuple(map(Message.of, prompt))
-    hint = "put one message into a list" if isinstance(prompt, Message | Mapping) else None
-    raise InvalidParameter("prompt", f"{type(prompt).__name__} is neither a text nor a list of messages", hint=hint)
-
-
-class Stream:
-    """An answer as it comes: an iterator of chunks that knows its request. Leaving its `with` block cancels it.
-
-    Attributes:
-        request: what was asked, with the prompt's ids and the seed in force.
-    """
-
-    def __init__(self, request: Request, chunks: Generator[Chunk]) -> None:
-        self.request = request
-        self._chunks = chunks
-        self._read: list[Chunk] = []
-
-    def __repr__(self) -> str:
-        return f"<Stream of {len(self.request.prompt_ids)} prompt tokens, {len(self._read)} chunks read>"
-
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __iter__(self) -> Iterator[Chunk]:
-        return self
-
-    def __next__(self) -> Chunk:
-        self._read.append(next(self._chunks))
-        return self._read[-1]
-
-    def close(self) -> None:
-        """Cancel; the model is free for the next stream."""
-        self._chunks.close()
-
-    def completion(self) -> Completion:
-        """Read to the end and return the whole answer, with what was read before.
-
-        Raises:
-            RequestError: the stream was closed, or failed, before its end.
-        """
-        for _ in self:
-            pass
-        return Completion.of(self.request, self._read)
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, PhiplugWarning, stacklevel=2)

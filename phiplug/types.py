@@ -6,21 +6,18 @@ models, files or engines.
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from phiplug import checks
-from phiplug.checks import Biases
-from phiplug.dialects import OFF, RULES, Dialect, those_with
 from phiplug.errors import InvalidParameter, RequestError, UnsupportedParameter
+from phiplug.parameters import SamplingParams as SamplingParams  # noqa: PLC0414  part of this interface
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length"]
-Reuse = Literal["all", "chunks", "none"]
 
-MAX_SEED = 2**64  # seeds are uint64; semantics: docs/sampling.md, step 9
+MAX_LOGPROBS = 20  # what OpenAI's interface allows
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,138 +56,21 @@ MessageLike: TypeAlias = Message | Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
-class SamplingParams:
-    """How a token is drawn from logits; docs/sampling.md says what each number does, in which order.
-
-    A dialect other than "phiplug" reproduces what another program makes of the same numbers. What it does not have may
-    not be set.
-
-    Attributes:
-        temperature: divides the logits; below 1e-6 the largest logit wins.
-        top_p: the nucleus mass in [0, 1]; 1 is off, 0 keeps one token.
-        top_k: how many tokens survive; 0 is off.
-        min_p: the least probability, relative to the largest, in [0, 1]; 0 is off.
-        repeat_penalty: > 0, applied once to each id of the window; 1 is off.
-        repeat_last_n: how many ids the window holds; 0 is off, -1 is the whole history, None is what the dialect has
-            (64 in phiplug's own).
-        penalize_prompt: whether the prompt counts as history for `repeat_penalty`; None is what the dialect does (it
-            does not count in phiplug's own).
-        frequency_penalty: subtracted once per occurrence among the sampled tokens.
-        presence_penalty: subtracted once for each id among the sampled tokens.
-        logit_bias: added to the logits of these ids, before everything else; -inf forbids an id.
-        seed: in [0, 2**64), or None for one that `seeded` picks.
-        dialect: whose rules hold.
-        typical_p: the mass of the most typical tokens in (0, 1]; 1 is off.
-        xtc_probability: how often, in [0, 1], the most probable tokens are removed; 0 is off.
-        xtc_threshold: how probable, in [0, 0.5], a token is that may be removed.
-        top_n_sigma: how many standard deviations below the largest a logit may lie; 0 is off.
-        dry_multiplier: scales what is subtracted from a token that would go on with a repetition; 0 is off.
-        dry_base: at least 1, what each further repeated token multiplies that by.
-        dry_allowed_length: how long a repetition may be for free, at least 1.
-        dry_last_n: how far back repetitions are looked for; 0 is off, -1 is the whole history.
-        dry_breakers: sequences of ids that no repetition reaches across.
-    """
-
-    temperature: float = 0.8
-    top_p: float = 0.95
-    top_k: int = 0
-    min_p: float = 0.0
-    repeat_penalty: float = 1.1
-    repeat_last_n: int | None = None
-    penalize_prompt: bool | None = None
-    frequency_penalty: float = 0.0
-    presence_penalty: float = 0.0
-    logit_bias: Mapping[int, float] = field(default_factory=Biases)
-    seed: int | None = None
-    dialect: Dialect = "phiplug"
-    typical_p: float = 1.0
-    xtc_probability: float = 0.0
-    xtc_threshold: float = 0.1
-    top_n_sigma: float = 0.0
-    dry_multiplier: float = 0.0
-    dry_base: float = 1.75
-    dry_allowed_length: int = 2
-    dry_last_n: int = -1
-    dry_breakers: tuple[tuple[int, ...], ...] = ()
-
-    def __post_init__(self) -> None:
-        for name, (check, limits) in _LIMITS.items():
-            value = getattr(self, name)
-            if value is not None or name not in _OPTIONAL:
-                object.__setattr__(self, name, check(name, value, **limits))
-        if self.penalize_prompt is not None:
-            checks.flag("penalize_prompt", self.penalize_prompt)
-        object.__setattr__(self, "logit_bias", checks.biases(self.logit_bias))
-        object.__setattr__(self, "dry_breakers", checks.sequences("dry_breakers", self.dry_breakers))
-        self._require_dialect()
-
-    def _require_dialect(self) -> None:
-        """Refuse what the dialect does not have, rather than ignore it."""
-        if checks.text("dialect", self.dialect) not in RULES:
-            raise InvalidParameter("dialect", f"{self.dialect!r} is none of {', '.join(RULES)}")
-        rules = RULES[self.dialect]
-        for name, off in OFF.items():
-            if name in rules.lacks and getattr(self, name) != off:
-                hint = f"these have it: {', '.join(those_with(name))}"
-                raise UnsupportedParameter(name, f"the {self.dialect} dialect does not have it", hint=hint)
-        least, most = rules.windows
-        if self.repeat_last_n is not None and not least <= self.repeat_last_n <= most:
-            raise UnsupportedParameter("repeat_last_n", f"the {self.dialect} dialect has no {self.repeat_last_n}")
-        if self.penalize_prompt is not None and self.penalize_prompt not in rules.scopes:
-            raise UnsupportedParameter("penalize_prompt", f"the {self.dialect} dialect always penalizes the prompt")
-        if rules.greedy_below is None and self.temperature == 0:
-            raise UnsupportedParameter(
-                "temperature", f"the {self.dialect} dialect has no 0", hint="`top_k` 1 is greedy"
-            )
-
-    def seeded(self) -> SamplingParams:
-        """Return these parameters with nothing left open: a seed, theirs or a random one, and the dialect's window."""
-        rules = RULES[self.dialect]
-        return replace(
-            self,
-            seed=secrets.randbits(64) if self.seed is None else self.seed,
-            repeat_last_n=rules.window if self.repeat_last_n is None else self.repeat_last_n,
-            penalize_prompt=rules.prompt_counts if self.penalize_prompt is None else self.penalize_prompt,
-        )
-
-
-_LIMITS: Mapping[str, tuple[Callable[..., float], Mapping[str, float]]] = {
-    "temperature": (checks.number, {"low": 0.0}),
-    "top_p": (checks.number, {"low": 0.0, "high": 1.0}),
-    "top_k": (checks.integer, {"low": 0}),
-    "min_p": (checks.number, {"low": 0.0, "high": 1.0}),
-    "repeat_penalty": (checks.number, {"above": 0.0}),
-    "repeat_last_n": (checks.integer, {"low": -1}),
-    "frequency_penalty": (checks.number, {}),
-    "presence_penalty": (checks.number, {}),
-    "seed": (checks.integer, {"low": 0, "high": MAX_SEED - 1}),
-    "typical_p": (checks.number, {"above": 0.0, "high": 1.0}),
-    "xtc_probability": (checks.number, {"low": 0.0, "high": 1.0}),
-    "xtc_threshold": (checks.number, {"low": 0.0, "high": 0.5}),
-    "top_n_sigma": (checks.number, {"low": 0.0}),
-    "dry_multiplier": (checks.number, {"low": 0.0}),
-    "dry_base": (checks.number, {"low": 1.0}),
-    "dry_allowed_length": (checks.integer, {"low": 1}),
-    "dry_last_n": (checks.integer, {"low": -1}),
-}
-"""Parameter -> what checks it, and the limits that it is held to."""
-
-_OPTIONAL = ("repeat_last_n", "seed")
-
-
-@dataclass(frozen=True, slots=True)
 class Request:
     """One prompt, as token ids, and how to continue it.
 
     Attributes:
         prompt_ids: at least one id.
         sampling: how tokens are drawn; its seed is set.
-        max_tokens: at most so many tokens are generated, at least 1.
+        max_tokens: at most so many tokens are generated, at least 1; 0 where the prompt is only scored.
         stop: strings that end the text and are not part of it.
         ignore_stop_ids: go on past end-of-sequence tokens, as benchmarks do.
-        reuse: how much of an earlier sequence's cache may stand for the beginning of the prompt. "all": whatever
-            matches, which is fastest. "chunks": only whole chunks that were prefilled as chunks, so that the logits
-            are bit for bit those of a fresh start. "none": nothing, as benchmarks ask.
+        reuse: whether what a slot holds may stand for the beginning of the prompt.
+        repeatable: the answer depends on nothing but this request and the number of threads: of what slots hold, only
+            what is bit for bit the same as a fresh start is reused, and no other request may change a row.
+        logprobs: log-probabilities are wanted of each token, and of so many of the likeliest beside it, at most 20;
+            None for none at all.
+        score_from: log-probabilities are wanted of the prompt's ids from this index on, at least 1.
         may_autotune: the backend may choose its threads anew before this request, which can change the last bits.
         templated: a chat template made the prompt, so a space that the first token only brings along is left out of the
             text (never of the tokens).
@@ -201,7 +81,10 @@ class Request:
     max_tokens: int = 512
     stop: tuple[str, ...] = ()
     ignore_stop_ids: bool = False
-    reuse: Reuse = "all"
+    reuse: bool = True
+    repeatable: bool = False
+    logprobs: int | None = None
+    score_from: int | None = None
     may_autotune: bool = False
     templated: bool = False
 
@@ -212,7 +95,14 @@ class Request:
             raise InvalidParameter("prompt", "is empty")
         if self.sampling.seed is None:
             raise InvalidParameter("seed", "is not set", hint="SamplingParams.seeded() picks one")
-        object.__setattr__(self, "max_tokens", checks.integer("max_tokens", self.max_tokens, low=1))
+        least = 1 if self.score_from is None else 0
+        object.__setattr__(self, "max_tokens", checks.integer("max_tokens", self.max_tokens, low=least))
+        if self.logprobs is not None:
+            checks.integer("logprobs", self.logprobs, low=0, high=MAX_LOGPROBS)
+        if self.score_from is not None:
+            checks.integer("score_from", self.score_from, low=1, high=len(self.prompt_ids) - 1)
+            if self.logprobs is None:
+                raise InvalidParameter("logprobs", "is needed for a score", hint="0 asks for the prompt's alone")
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,10 +134,28 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """How likely a token was, by the untouched logits: a log-softmax in float64, natural logarithm.
+
+    Attributes:
+        token: its id.
+        bytes: what it stands for; b"" for a control token.
+        logprob: its logarithm of the probability.
+        top: the likeliest tokens at its place, the likeliest first, ties by the lowest id; as many as were asked for.
+    """
+
+    token: int
+    bytes: bytes
+    logprob: float
+    top: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """A piece of the answer: its text and the tokens behind it, either of which may be empty.
 
-    The last chunk of a stream, and only that one, has `finish_reason`, `usage` and `timings`.
+    The last chunk of a stream, and only that one, has `finish_reason`, `usage` and `timings`. `logprobs` has one entry
+    for each of `tokens` where they were asked for; `prompt_logprobs` those of a scored prompt, as they are computed.
     """
 
     text: str
@@ -255,6 +163,8 @@ class Chunk:
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     timings: Timings | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +176,8 @@ class Completion:
         tokens: the ids of it, without the stop id.
         prompt_ids: what the model was given.
         sampling: the parameters in force, with the seed that was used.
+        logprobs: one for each of `tokens`, where they were asked for.
+        prompt_logprobs: one for each scored id of the prompt.
     """
 
     text: str
@@ -275,6 +187,8 @@ class Completion:
     usage: Usage
     timings: Timings
     sampling: SamplingParams
+    logprobs: tuple[TokenLogprob, ...] = ()
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()
 
     @classmethod
     def of(cls, request: Request, chunks: Sequence[Chunk] | Iterator[Chunk]) -> Completion:
@@ -291,4 +205,6 @@ class Completion:
             usage=last.usage,
             timings=last.timings,
             sampling=request.sampling,
+            logprobs=tuple(entry for chunk in gathered for entry in chunk.logprobs),
+            prompt_logprobs=tuple(entry for chunk in gathered for entry in chunk.prompt_logprobs),
         )

@@ -1,7 +1,8 @@
 """Write tests/data/draw_vectors.json from the reference: `python tests/draw_vectors.py`.
 
 With it, a sampler in another language can be checked against docs/sampling.md without running any Python. `u` lists
-seed, position, id and the noise as a hexadecimal float64; seeds are strings, since JSON readers may not hold 64 bits.
+key, position, id and the noise as a hexadecimal float64, `keys` seed, prompt and key; what has 64 bits is a string,
+since JSON readers may not hold it.
 `rows` lists logits, or a rule for them (logit of id i = (i * multiplier mod 1024) / 64 - 8, exact in float32), the
 history, the parameters that are not neutral, how many ids survive and which is drawn. None is within 1e-4 of a tie.
 """
@@ -48,6 +49,12 @@ def noise_vectors():
     return [[str(s), p, i, reference.u(s, p, i).hex()] for s, p, i in points]
 
 
+def key_vectors():
+    prompts = [[], [0], [1], [0, 0], [0, 1], [1, 0], [32063] * 3, list(range(100)), [2**31 - 1]]
+    edges = [0, 1, LARGEST, 299792458]
+    return [[str(seed), prompt, str(reference.key(seed, prompt))] for seed in edges for prompt in prompts]
+
+
 def row_vectors():
     source = random.Random(5)
     rows = []
@@ -71,6 +78,6 @@ def row_vectors():
 if __name__ == "__main__":
     parts = [
         f'"{name}": [\n' + ",\n".join(map(json.dumps, rows)) + "\n]"
-        for name, rows in (("u", noise_vectors()), ("rows", row_vectors()))
+        for name, rows in (("keys", key_vectors()), ("u", noise_vectors()), ("rows", row_vectors()))
     ]
     PATH.write_text("{" + ",\n".join(parts) + "}\n")

@@ -49,8 +49,13 @@ def mix(z):
     return z ^ (z >> 31)
 
 
-def u(seed, position, token):
-    k = mix((mix((seed + G) & MASK) + position * G) & MASK)
+def key(seed, prompt):
+    hashes = (mix((mix((i + 1) * G & MASK) + token) & MASK) for i, token in enumerate(prompt))
+    return mix((mix((seed + G) & MASK) + sum(hashes)) & MASK)
+
+
+def u(key, position, token):
+    k = mix((key + position * G) & MASK)
     h = mix((token * G + k) & MASK)
     return ((h >> 12) + 0.5) * 2.0**-52
 
@@ -81,8 +86,8 @@ def draw(params: SamplingParams, logits, prompt=(), sampled=()) -> Drawn:
     weight = {token: math.exp(t[token]) for token in order}
     order, margin_p = nucleus(order, weight, params.top_p)  # 7
     order, margin_m = probable(order, weight, params.min_p)  # 8
-    position = len(prompt) + len(sampled)
-    runners = sorted((-math.log(u(params.seed, position, i)) / weight[i], i) for i in order if weight[i] > 0)  # 9
+    position, of_request = len(prompt) + len(sampled), key(params.seed, prompt)
+    runners = sorted((-math.log(u(of_request, position, i)) / weight[i], i) for i in order if weight[i] > 0)  # 9
     margin_z = runners[1][0] / runners[0][0] - 1 if len(runners) > 1 else math.inf
     mass = math.fsum(weight[token] for token in order)
     probabilities = {token: weight[token] / mass for token in order if weight[token] > 0}

@@ -37,6 +37,8 @@ class ScriptedModel:
     context_length: int = 64
     chunk: int = 4
     features: frozenset = frozenset({"autotune"})
+    equal_passes: int = 1
+    row_independence: str = "none"
     fails_at: int | None = None
     error: Exception | None = None
     log: list[tuple] = field(default_factory=list)
@@ -50,7 +52,16 @@ class ScriptedModel:
     @property
     def info(self):
         return ModelInfo(
-            V, self.context_length, self.slots, "cpu", "none", "1", chunk=self.chunk, features=self.features
+            V,
+            self.context_length,
+            self.slots,
+            "cpu",
+            "none",
+            "1",
+            chunk=self.chunk,
+            features=self.features,
+            equal_passes=self.equal_passes,
+            row_independence=self.row_independence,
         )
 
     def forward(self, steps):
@@ -83,7 +94,9 @@ class ScriptedModel:
 
     def copy(self, source, target, length):
         self.settle()
-        return 0
+        self.log.append(("copy", source, target, length))
+        self.held[target] = self.held[source][:length]
+        return len(self.held[target])
 
     def autotune(self):
         self.autotunes += 1

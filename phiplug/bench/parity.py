@@ -133,7 +133,7 @@ def picks(llm: LLM, texts: Sequence[str], *, positions: int = 512) -> list[int]:
     return [
         int(token)
         for ids in _prompts(llm, llm, texts, positions)
-        for rows in llm.engine.score(ids, chunk=CHUNK)
+        for rows in llm.engine.rows(ids, chunk=CHUNK)
         for token in rows.argmax(axis=1)
     ]
 
@@ -194,7 +194,7 @@ def _prompts(a: LLM, b: LLM, texts: Sequence[str], positions: int) -> Iterator[l
 
 def _side_by_side(a: LLM, b: LLM, ids: list[int]) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """Yield the rows of both models, a chunk at a time; ids beyond the narrower vocabulary are left out."""
-    for rows_a, rows_b in zip(a.engine.score(ids, chunk=CHUNK), b.engine.score(ids, chunk=CHUNK), strict=True):
+    for rows_a, rows_b in zip(a.engine.rows(ids, chunk=CHUNK), b.engine.rows(ids, chunk=CHUNK), strict=True):
         width = min(rows_a.shape[1], rows_b.shape[1])
         yield rows_a[:, :width].astype(np.float64), rows_b[:, :width].astype(np.float64)
 
@@ -207,8 +207,8 @@ def _noise(llm: LLM, prompts: Sequence[list[int]], advance: Advance) -> Agreemen
         piece = ids[: min(left, CHUNK)]
         if not piece:
             break
-        whole = np.concatenate([_copied(rows) for rows in llm.engine.score(piece, chunk=CHUNK)])
-        single = np.concatenate([_copied(rows) for rows in llm.engine.score(piece, chunk=1)])
+        whole = np.concatenate([_copied(rows) for rows in llm.engine.rows(piece, chunk=CHUNK)])
+        single = np.concatenate([_copied(rows) for rows in llm.engine.rows(piece, chunk=1)])
         tally.add(whole, single)
         advance(2 * len(piece))
         left -= len(piece)
@@ -235,7 +235,7 @@ def _divergence(a: LLM, b: LLM, prompt: Sequence[int], sampling: SamplingParams,
     """Return the first token at which two continuations of a prompt differ, or None."""
     context = min(a.info.context_length, b.info.context_length)
     ids = tuple(prompt[: context - min(CONTINUATION, context // 2)])
-    request = Request(ids, sampling, max_tokens=CONTINUATION, reuse="none")
+    request = Request(ids, sampling, max_tokens=CONTINUATION, reuse=False)
     tokens_a, tokens_b = a.submit(request).completion().tokens, b.submit(request).completion().tokens
     advance(2 * CONTINUATION)
     if tokens_a == tokens_b:

@@ -128,7 +128,7 @@ class Worker:
 
 def request(ids: tuple[int, ...], count: int, *, may_autotune: bool = False) -> Request:
     """Ask for so many tokens, no fewer, and with nothing reused."""
-    return Request(ids, GREEDY, max_tokens=count, ignore_stop_ids=True, reuse="none", may_autotune=may_autotune)
+    return Request(ids, GREEDY, max_tokens=count, ignore_stop_ids=True, reuse=False, may_autotune=may_autotune)
 
 
 def through(llm: LLM, asked: Request, slots: int) -> Sample:

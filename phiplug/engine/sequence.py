@@ -1,112 +1,191 @@
-"""One answer in the making: rows of logits -> tokens -> text, until it ends.
+"""A request on its way through the loop: its ids, of which the first `fed` are in a slot, and what has come of it.
 
-It chains the stages (sampler, detokenizer, stop filter) for one request and keeps its clock. It knows nothing of
-slots, passes or the other answers of a batch.
+Prefill, decoding, scoring a prompt and going on after an interruption are one rule: feed `ids[fed:]` piece by piece,
+and draw where a piece reaches the end. It knows nothing of the other sequences.
 """
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import TYPE_CHECKING, Any
 
-from phiplug.engine.detokenize import Detokenizer, brings_space
-from phiplug.engine.stopping import StopFilter
-from phiplug.sampling import Sampler
-from phiplug.types import Chunk, FinishReason, Request, Timings, Usage
+from phiplug.engine.answer import Answer
+from phiplug.engine.logprobs import prompt_logprobs, token_logprob
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence as Ids
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from phiplug.engine.slots import Slot
+    from phiplug.errors import PhiplugError
     from phiplug.spi import Logits, Tokenizer
+    from phiplug.types import Chunk, Request, TokenLogprob
+
+SCORED = 128
+"""Prompt tokens whose rows one pass returns: rows of 128k float32 take 64 MB then."""
 
 
-class Answer:
-    """The state of one answer: feed it rows with `take`, and after each ask for its `chunk`.
+class Sequence:
+    """What the loop knows of one request.
 
     Attributes:
-        token: the id that was drawn last.
-        finish_reason: why it ended, or None while it goes on.
-        cached: how many ids of the prompt needed no computing.
+        request: what was asked.
+        ids: the prompt and what was drawn.
+        fed: so many of the ids are in the slot.
+        slot: where, or None while it waits.
+        outbox: what was produced and not read yet.
+        error: why it failed, or None.
+        cancelled: set by any thread; the next step reads it.
+        siblings: sequences of the same prompt that draw their first token from this one's row.
     """
 
-    def __init__(self, request: Request, tokenizer: Tokenizer, *, limit: int, started: float) -> None:
-        """Begin an answer of at most `limit` tokens to a request that came in at `started` (perf_counter seconds)."""
+    def __init__(
+        self,
+        request: Request,
+        tokenizer: Tokenizer,
+        *,
+        chunk: int,
+        context_length: int,
+        started: float,
+        sampled: Ids[int] = (),
+    ) -> None:
+        """Begin a request that came in at `started`, or go on with one whose tokens `sampled` were drawn before.
+
+        Args:
+            request: what was asked.
+            tokenizer: spells the tokens.
+            chunk: prompts are fed in pieces that end at multiples of this.
+            context_length: how many tokens a slot holds.
+            started: in seconds of `time.perf_counter`.
+            sampled: tokens that were drawn before an interruption.
+        """
         self.request = request
-        self.token = -1
-        self.finish_reason: FinishReason | None = None
-        self.cached = 0
+        self.ids = [*request.prompt_ids, *sampled]
+        self.fed = 0
+        self.slot: Slot | None = None
+        self.outbox: deque[Any] = deque()  # Any: Chunk, or Logits for a `RowSequence`
+        self.error: PhiplugError | None = None
+        self.cancelled = False
+        self.siblings: list[Sequence] = []
+        self.repeatable = request.repeatable
+        self._chunk = chunk
+        self._prompt = len(request.prompt_ids)
+        self._scored = self._prompt if request.score_from is None else request.score_from - 1
+        limit = min(request.max_tokens, context_length - self._prompt + 1)
+        self._answer = Answer(request, tokenizer, limit=limit, started=started, sampled=sampled)
         self._tokenizer = tokenizer
-        self._stop_ids = frozenset() if request.ignore_stop_ids else tokenizer.stop_ids
-        self._limit = limit
-        self._sampler = Sampler(request.sampling, request.prompt_ids)
-        self._detokenizer = Detokenizer(drop_space=request.templated and brings_space(tokenizer))
-        self._stop = StopFilter(request.stop)
-        self._count = 0
-        self._text = ""
-        self._tokens: tuple[int, ...] = ()
-        self._clock = _Clock(started)
 
-    def take(self, row: Logits) -> None:
-        """Draw a token from one row of logits, float32 (V,), and turn it into text."""
-        self._clock.logits_came()
-        self.token = self._sampler(row)
-        if self.token in self._stop_ids:
-            self._end("stop", tokens=())
-            return
-        self._count += 1
-        self._clock.token_drawn()
-        self._tokens = (self.token,)
-        self._text = self._stop.feed(self._detokenizer.feed(self._tokenizer.token_bytes(self.token)))
-        if self._stop.stopped:
-            self.finish_reason = "stop"
-        elif self._count >= self._limit:
-            self._end("length", tokens=self._tokens)
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self.cancelled or self.error is not None or self._answer.finish_reason is not None
 
-    def chunk(self) -> Chunk:
-        """Return what the last row brought."""
-        if self._text:
-            self._clock.text_shown()
-        if self.finish_reason is None:
-            return Chunk(self._text, self._tokens)
-        usage = Usage(len(self.request.prompt_ids), self._count, self.cached)
-        timings = self._clock.timings(computed=usage.prompt_tokens - self.cached, tokens=self._count)
-        return Chunk(self._text, self._tokens, self.finish_reason, usage, timings)
+    @property
+    def is_decoding(self) -> bool:
+        """Whether the prompt is in the slot, so that each pass feeds one drawn token."""
+        return self.fed >= self._prompt
 
-    def _end(self, reason: FinishReason, *, tokens: tuple[int, ...]) -> None:
-        """End for a reason that is no stop string: what was held back is text after all."""
-        held_back = self._stop.feed(self._detokenizer.flush()) + self._stop.flush()
-        self._text = (self._text if tokens else "") + held_back
-        self._tokens = tokens
-        self.finish_reason = "stop" if self._stop.stopped else reason
+    @property
+    def target(self) -> int:
+        """How many ids have to be fed: all, but for the last of a prompt that is only scored."""
+        return len(self.ids) if self.request.max_tokens else self._prompt - 1
+
+    def reusable_limit(self) -> int:
+        """Return how many ids may come from a slot: a row is wanted of all others, and of the last in any case."""
+        return min(self.target - 1, self._scored) if self.request.reuse else 0
+
+    def piece_end(self, start: int) -> int:
+        """Return where the pass ends that begins at `start`.
+
+        Prompts are cut at multiples of the chunk and where their score begins, so that equal prompts are computed in
+        equal passes; drawn tokens are fed one by one, as they were drawn.
+        """
+        if start >= self._prompt:
+            return start + 1
+        if start < self._scored:
+            return min((start // self._chunk + 1) * self._chunk, self._scored)
+        size = min(SCORED, self._chunk)
+        last = self._prompt if self.request.max_tokens else self._prompt - 1
+        return min(self._scored + ((start - self._scored) // size + 1) * size, last)
+
+    def piece(self) -> tuple[tuple[int, ...], int]:
+        """Return the ids of the next pass, and of how many of them, counted from the end, the rows are wanted."""
+        end = self.piece_end(self.fed)
+        rows = max(0, min(end, self._prompt) - max(self.fed, self._scored))
+        if end == len(self.ids):
+            rows = max(rows, 1)
+        return tuple(self.ids[self.fed : end]), rows
+
+    def begin(self, slot: Slot, kept: int) -> None:
+        """Take a slot that holds the first `kept` ids."""
+        self.slot, self.fed = slot, kept
+        self._answer.cached = min(kept, self._prompt)
+
+    def accept(self, rows: Logits, normalizers: NDArray[np.float64] | None) -> list[tuple[Sequence, Chunk]]:
+        """Take the rows of a pass that has been fed: score the prompt, draw where the ids end.
+
+        Args:
+            rows: float32 (as many as `piece` said, V).
+            normalizers: float64, log(sum(exp(row))) of each, where log-probabilities are wanted.
+
+        Returns:
+            The chunks that came of it, for this sequence and for the siblings that draw from the same row.
+        """
+        draws = self.fed == len(self.ids) and self.request.max_tokens > 0
+        scored = self._score(rows, normalizers, len(rows) - draws) if len(rows) > draws else ()
+        if draws:
+            row, normalizer = rows[-1], None if normalizers is None else float(normalizers[-1])
+            family, self.siblings = [self, *self.siblings], []
+            return [(member, member._draw(row, normalizer, scored)) for member in family if not member.is_over]
+        if self.fed < self.target:
+            return [(self, self._answer.chunk((), scored))] if scored else []
+        self._answer.end_of_prompt()
+        return [(self, self._answer.chunk((), scored))]
+
+    def _draw(self, row: Logits, normalizer: float | None, scored: tuple[TokenLogprob, ...]) -> Chunk:
+        self._answer.draw(row)
+        answer, top = self._answer, self.request.logprobs
+        logprobs: tuple[TokenLogprob, ...] = ()
+        if top is not None and normalizer is not None and answer.has_token:
+            logprobs = (token_logprob(row, normalizer, answer.token, top, self._tokenizer),)
+        if answer.finish_reason is None:
+            self.ids.append(answer.token)
+        return answer.chunk(logprobs, scored)
+
+    def _score(self, rows: Logits, normalizers: NDArray[np.float64] | None, count: int) -> tuple[TokenLogprob, ...]:
+        """Return the log-probabilities of the prompt's ids that these rows precede."""
+        if normalizers is None:
+            return ()
+        first = self.fed - len(rows) + 1
+        targets = self.request.prompt_ids[first : first + count]
+        return prompt_logprobs(rows[: len(targets)], normalizers, targets, self.request.logprobs or 0, self._tokenizer)
 
 
-class _Clock:
-    """When things happened to one answer, in seconds of perf_counter."""
+class RowSequence(Sequence):
+    """A text whose rows of logits are handed out as they are, a copy of each pass."""
 
-    def __init__(self, started: float) -> None:
-        self._started = started
-        self._first_logits: float | None = None
-        self._first_text: float | None = None
-        self._first_token = self._last_token = started
+    def accept(self, rows: Logits, _: NDArray[np.float64] | None) -> list[tuple[Sequence, Any]]:
+        """Hand out the rows, float32 (tokens of the pass, V)."""
+        if self.fed == self.target:
+            self._answer.end_of_prompt()
+        return [(self, rows.copy())]
 
-    def logits_came(self) -> None:
-        if self._first_logits is None:
-            self._first_logits = time.perf_counter()
+    @property
+    def target(self) -> int:
+        """All ids: the row after the last one is wanted too."""
+        return self._prompt
 
-    def token_drawn(self) -> None:
-        self._last_token = time.perf_counter()
-        if self._first_token == self._started:
-            self._first_token = self._last_token
+    def reusable_limit(self) -> int:
+        """Nothing: every row is wanted."""
+        return 0
 
-    def text_shown(self) -> None:
-        if self._first_text is None:
-            self._first_text = time.perf_counter()
+    def piece_end(self, start: int) -> int:
+        """Return the end of the next chunk."""
+        return min(start + self._chunk, self._prompt)
 
-    def timings(self, *, computed: int, tokens: int) -> Timings:
-        prefill_s = (self._first_logits or self._started) - self._started
-        decode_s = self._last_token - self._first_token
-        return Timings(
-            prefill_s=prefill_s,
-            ttft_s=None if self._first_text is None else self._first_text - self._started,
-            decode_s=decode_s,
-            prefill_tps=computed / prefill_s,
-            decode_tps=(tokens - 1) / decode_s if tokens > 1 else None,
-        )
+    def piece(self) -> tuple[tuple[int, ...], int]:
+        """Return the ids of the next pass; the rows of all of them are wanted."""
+        ids = tuple(self.ids[self.fed : self.piece_end(self.fed)])
+        return ids, len(ids)

@@ -17,7 +17,7 @@ from phiplug.dialects import RULES, WHOLE_HISTORY
 from phiplug.errors import InvalidParameter, NonFiniteLogits
 from phiplug.sampling.draw import draw
 from phiplug.sampling.filters import Runners, survivors
-from phiplug.sampling.noise import COIN, noise, race
+from phiplug.sampling.noise import COIN, gumbel_max, noise, request_key
 from phiplug.sampling.penalties import Window, repeat, subtract
 from phiplug.sampling.repetition import Repetitions
 from phiplug.sampling.row import Row
@@ -45,7 +45,7 @@ class Sampler:
             raise InvalidParameter("seed", "is not set", hint="use SamplingParams.seeded()")
         self._params = params.seeded()  # its window and scope are settled too
         self._rules = RULES[params.dialect]
-        self._seed = params.seed
+        self._key = request_key(params.seed, prompt)
         self._position = len(prompt) + len(sampled)
         self._row: Row | None = None
         self._settle_bias()
@@ -126,9 +126,9 @@ class Sampler:
             return _largest(row.x)
         if self._params.dialect == "phiplug":  # the stages would do too, a good deal slower
             _require_finite(row.temper(self._temperature))
-            return draw(row, self._params, self._seed, self._position)
+            return draw(row, self._params, self._key, self._position)
         ids, t = self._survivors(row)
-        return int(ids[race(self._seed, self._position, ids, t)])
+        return int(ids[gumbel_max(self._key, self._position, ids, t)])
 
     def _survivors(self, row: Row) -> Runners:
         """Steps 5 to 8, or what the dialect has in their place."""
@@ -136,7 +136,7 @@ class Sampler:
             _require_finite(row.temper(self._temperature))
             return survivors(row, self._params)
         _require_finite(row.x.max())
-        coin = float(noise(self._seed, self._position, np.array([COIN]))[0])
+        coin = float(noise(self._key, self._position, np.array([COIN]))[0])
         return staged_survivors(row.x, Setting(self._params, self._rules, coin))
 
     def _row_for(self, logits: NDArray[np.float32]) -> Row:

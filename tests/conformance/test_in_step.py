@@ -35,7 +35,7 @@ def rows(smollm2, llama_cpp):
         for text in default_prompts():
             ids = a.encode(text, PromptOptions(raw=True))
             for kept_rows, llm in zip(kept, (a, b), strict=True):
-                kept_rows.extend(row.copy() for rows in llm.engine.score(ids, chunk=128) for row in rows)
+                kept_rows.extend(row.copy() for rows in llm.engine.rows(ids, chunk=128) for row in rows)
     return tuple(np.array(side[:POSITIONS]) for side in kept)
 
 

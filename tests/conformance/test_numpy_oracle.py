@@ -101,7 +101,7 @@ def test_the_greedy_continuation_is_that_of_llama_cpp_on_the_same_weights(prompt
     assert list(answer.tokens) == tokens
     assert len(tokens) == TOKENS
 
-    every = np.concatenate([chunk.copy() for chunk in oracle.engine.score([*answer.prompt_ids, *tokens])])
+    every = np.concatenate([chunk.copy() for chunk in oracle.engine.rows([*answer.prompt_ids, *tokens])])
     assert np.abs(every[-len(rows) :] - np.stack(rows)).max() < LOGITS
 
 

@@ -34,7 +34,7 @@ def toy():
 
 def request(llm):
     ids = prompt_ids(llm.tokenizer, 70)
-    return Request(ids, GREEDY, max_tokens=6, ignore_stop_ids=True, reuse="none")
+    return Request(ids, GREEDY, max_tokens=6, ignore_stop_ids=True, reuse=False)
 
 
 def test_a_prompt_has_the_length_that_is_asked_for_and_begins_a_sequence(toy):

@@ -10,7 +10,7 @@ from scripted import Letters, ScriptedModel
 
 from phiplug.conversation import Conversation
 from phiplug.engine import Engine
-from phiplug.errors import BackendFailed, InvalidParameter, ModelBusy, PromptTooLong, UnsupportedParameter
+from phiplug.errors import BackendFailed, InvalidParameter, PromptTooLong, RequestError, UnsupportedParameter
 from phiplug.llm import LLM
 from phiplug.spi import ModelFiles
 from phiplug.text.template import ChatTemplate
@@ -124,8 +124,8 @@ def test_a_reply_is_read_or_closed_before_the_next_one():
     conversation = talk(ScriptedModel())
     first = conversation.send("b")
     next(first)
-    with pytest.raises(ModelBusy):
-        next(conversation.send("c"))
+    with pytest.raises(RequestError, match="the reply before this one is open"):
+        conversation.send("c")
     first.close()
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from phiplug.sampling import draw as drawing
 from phiplug.sampling.draw import draw
 from phiplug.sampling.filters import survivors
-from phiplug.sampling.noise import race
+from phiplug.sampling.noise import gumbel_max
 from phiplug.sampling.row import Row
 from phiplug.types import SamplingParams
 
@@ -42,7 +42,7 @@ def test_the_winner_is_that_of_the_survivors(shape, width, seed, p, m):
     params = SamplingParams(top_p=p, min_p=m)
     ids, t = survivors(tempered(shape, width, seed), params)
     for position in range(4):
-        expected = ids[race(seed, position, ids, t)]
+        expected = ids[gumbel_max(seed, position, ids, t)]
         assert draw(tempered(shape, width, seed), params, seed, position) == expected
 
 

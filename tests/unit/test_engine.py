@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from scripted import Letters, ScriptedModel, V
 
 from phiplug.engine import Engine
+from phiplug.engine.scheduler import QUEUE
 from phiplug.errors import (
     BackendFailed,
     ContractMismatch,
@@ -29,7 +31,7 @@ def request(ids=(1, 2, 3), **changes):
 
 
 def answer(engine, asked):
-    return Completion.of(asked, engine.stream(asked))
+    return Completion.of(asked, engine.submit(asked))
 
 
 def script(start, *tokens):
@@ -39,7 +41,7 @@ def script(start, *tokens):
 
 def test_text_is_streamed_a_chunk_per_token_and_the_last_one_says_why_it_ended():
     engine = Engine(ScriptedModel(script(3, 4, 5, 6, 0)), Letters())
-    chunks = list(engine.stream(request()))
+    chunks = list(engine.submit(request()))
     assert [(chunk.text, chunk.tokens) for chunk in chunks] == [("d", (4,)), ("e", (5,)), ("f", (6,)), ("", ())]
     assert [chunk.finish_reason for chunk in chunks] == [None, None, None, "stop"]
     assert chunks[-1].usage.completion_tokens == 3
@@ -65,7 +67,7 @@ def test_an_answer_ends_at_max_tokens_and_nothing_is_computed_beyond():
 
 def test_an_answer_ends_where_the_context_does():
     done = answer(Engine(ScriptedModel(context_length=5), Letters()), request(max_tokens=50))
-    assert (len(done.tokens), done.finish_reason) == (2, "length")
+    assert (len(done.tokens), done.finish_reason) == (3, "length")  # the last one is not fed any more
 
 
 def test_a_stop_string_ends_the_answer_wherever_tokens_cut_it():
@@ -82,7 +84,7 @@ def test_the_beginning_of_a_stop_string_that_never_completes_is_text_after_all()
 def test_a_character_that_spans_tokens_is_shown_when_it_is_whole_and_a_cut_one_is_replaced():
     spelling = {4: "é".encode()[:1], 5: "é".encode()[1:], 6: b"\xf0\x9f"}
     engine = Engine(ScriptedModel(script(3, 4, 5, 6, 0)), Letters(spelling))
-    assert [chunk.text for chunk in engine.stream(request())] == ["", "é", "", "�"]
+    assert [chunk.text for chunk in engine.submit(request())] == ["", "é", "", "�"]
 
 
 def test_a_prompt_is_prefilled_in_chunks_and_only_its_last_row_is_asked_for():
@@ -97,7 +99,7 @@ def test_a_prompt_is_prefilled_in_chunks_and_only_its_last_row_is_asked_for():
 
 def test_the_next_pass_is_asked_for_before_the_text_of_the_last_is_handed_out():
     model = ScriptedModel(script(3, 4, 5, 0))
-    stream = Engine(model, Letters()).stream(request())
+    stream = Engine(model, Letters()).submit(request())
     assert next(stream).tokens == (4,)
     assert model.forwarded() == [1, 2, 3, 4]
     stream.close()
@@ -125,16 +127,16 @@ def test_a_repeatable_request_reuses_only_whole_chunks_that_were_prefilled_as_su
     model = ScriptedModel(script(10, 5, 0), chunk=4)
     engine = Engine(model, Letters())
     answer(engine, request(range(1, 11)))
-    done = answer(engine, request(range(1, 11), reuse="chunks"))
+    done = answer(engine, request(range(1, 11), repeatable=True))
     assert done.usage.cached_tokens == 8
-    grown = answer(engine, request((*range(1, 11), 5, 7, 8), reuse="chunks"))
+    grown = answer(engine, request((*range(1, 11), 5, 7, 8), repeatable=True))
     assert grown.usage.cached_tokens == 8  # the ninth to the eleventh were not computed as one chunk
 
 
 def test_a_benchmark_reuses_nothing():
     engine = Engine(ScriptedModel(script(3, 0)), Letters())
     answer(engine, request())
-    assert answer(engine, request(reuse="none")).usage.cached_tokens == 0
+    assert answer(engine, request(reuse=False)).usage.cached_tokens == 0
 
 
 def test_a_prompt_that_goes_another_way_is_cut_back_to_where_they_part():
@@ -146,13 +148,13 @@ def test_a_prompt_that_goes_another_way_is_cut_back_to_where_they_part():
 
 
 def test_several_prompts_are_decoded_side_by_side_in_one_pass_each():
-    model = ScriptedModel(script(2, 4, 5, 0), slots=3)
+    model = ScriptedModel(script(2, 4, 5, 0), slots=3, chunk=8)
     engine = Engine(model, Letters())
     asked = [request((1, 2)), request((3, 4)), request((5, 6))]
     chunks = list(engine.stream_all(asked))
     assert [[chunk.tokens for who, chunk in chunks if who == n] for n in range(3)] == [[(4,), (5,), ()]] * 3
-    decoding = [entry[1] for entry in model.log if entry[0] == "forward"][3:]
-    assert [len(steps) for steps in decoding] == [3, 3]
+    decoding = [entry[1] for entry in model.log if entry[0] == "forward"]
+    assert [len(steps) for steps in decoding] == [3, 3, 3]  # the prompts share a pass, too
 
 
 def test_a_sequence_that_ends_leaves_the_others_going():
@@ -171,41 +173,67 @@ def test_each_request_takes_the_slot_that_holds_most_of_it():
     assert model.forwarded(slot=1) == [9]
 
 
-def test_more_requests_than_slots_are_refused():
-    with pytest.raises(InvalidParameter, match="2 at once, but the model has 1 slots"):
-        Engine(ScriptedModel(), Letters()).stream_all([request(), request()])
+def test_more_requests_than_slots_wait_for_one():
+    engine = Engine(ScriptedModel(script(3, 4, 0)), Letters())
+    chunks = list(engine.stream_all([request(), request(), request()]))
+    assert [who for who, chunk in chunks if chunk.finish_reason] == [0, 1, 2]
 
 
 def test_a_prompt_beyond_the_context_is_refused_at_once_with_both_numbers():
     model = ScriptedModel(context_length=8)
-    with pytest.raises(PromptTooLong, match="8 tokens long and the context holds 8"):
-        Engine(model, Letters()).stream(request(range(8)))
+    with pytest.raises(PromptTooLong, match="9 tokens long and the context holds 8"):
+        Engine(model, Letters()).submit(request(range(9)))
     assert model.log == []
 
 
 @pytest.mark.parametrize("wrong", [-1, V])
 def test_an_id_that_the_model_does_not_have_is_refused(wrong):
     with pytest.raises(InvalidParameter, match=r"vocabulary of 16|-1 is outside"):
-        Engine(ScriptedModel(), Letters()).stream(request((1, wrong)))
+        Engine(ScriptedModel(), Letters()).submit(request((1, wrong)))
 
 
 def test_closing_a_stream_cancels_it_and_the_next_one_starts_clean():
     model = ScriptedModel(script(3, 4, 5, 6, 0))
     engine = Engine(model, Letters())
-    stream = engine.stream(request())
+    stream = engine.submit(request())
     next(stream)
     stream.close()
     assert answer(engine, request()).tokens == (4, 5, 6)
 
 
-def test_a_second_stream_in_the_same_thread_is_refused_rather_than_waited_for():
+def test_a_stream_that_nobody_reads_is_carried_to_its_end_and_keeps_its_chunks():
+    engine = Engine(ScriptedModel(script(3, 4, 5, 6, 0)), Letters())
+    first = engine.submit(request())
+    assert next(first).tokens == (4,)
+    assert answer(engine, request()).tokens == (4, 5, 6)
+    assert [chunk.tokens for chunk in first] == [(5,), (6,), ()]
+
+
+def test_a_stream_that_was_dropped_before_it_began_is_no_burden():
+    model = ScriptedModel(script(3, 4, 5, 6, 0))
+    engine = Engine(model, Letters())
+    engine.submit(request((9, 9)))
+    assert answer(engine, request()).tokens == (4, 5, 6)
+    assert 9 not in model.forwarded()
+
+
+def test_two_streams_that_one_pool_thread_reads_both_end():
+    engine = Engine(ScriptedModel(script(3, 4, 5, 6, 0)), Letters())
+    streams = [engine.submit(request()), engine.submit(request())]
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        read = [(next(stream).tokens, next(stream).tokens) for stream in streams for _ in range(1)]
+        rest = [pool.submit(lambda stream=stream: [chunk.tokens for chunk in stream]).result(10) for stream in streams]
+    assert (read, rest) == ([((4,), (5,))] * 2, [[(6,), ()]] * 2)
+
+
+def test_a_full_queue_is_what_busy_means():
     engine = Engine(ScriptedModel(), Letters())
-    first = engine.stream(request())
-    next(first)
-    with pytest.raises(ModelBusy, match="another stream of this model is open"):
-        next(engine.stream(request()))
-    first.close()
-    assert next(engine.stream(request())).tokens == (1,)
+    waiting = [engine.submit(request()) for _ in range(QUEUE)]
+    with pytest.raises(ModelBusy, match="256 requests wait"):
+        engine.submit(request())
+    for stream in waiting:
+        stream.close()
+    assert answer(engine, request(max_tokens=1)).tokens == (1,)
 
 
 def test_threads_take_turns():
@@ -222,7 +250,7 @@ def test_threads_take_turns():
 def test_a_backend_that_breaks_is_named_and_what_came_before_stands():
     model = ScriptedModel(script(3, 4, 5, 6, 7), fails_at=6)
     engine = Engine(model, Letters(), backend="the backend scripted")
-    stream = engine.stream(request())
+    stream = engine.submit(request())
     assert [next(stream).tokens for _ in range(3)] == [(4,), (5,), (6,)]
     with pytest.raises(BackendFailed, match="the backend scripted failed: RuntimeError: the engine broke"):
         next(stream)
@@ -233,16 +261,16 @@ def test_a_backend_that_breaks_is_named_and_what_came_before_stands():
 def test_a_backend_without_memory_raises_a_typed_error():
     engine = Engine(ScriptedModel(fails_at=1, error=MemoryError()), Letters())
     with pytest.raises(OutOfMemory, match="ctx_size"):
-        next(engine.stream(request()))
+        next(engine.submit(request()))
 
 
 def test_an_interrupt_goes_through_as_it_is_and_the_model_is_free_again():
     model = ScriptedModel(fails_at=1, error=KeyboardInterrupt())
     engine = Engine(model, Letters())
     with pytest.raises(KeyboardInterrupt):
-        next(engine.stream(request()))
+        next(engine.submit(request()))
     model.fails_at = None
-    assert next(engine.stream(request())).tokens == (1,)
+    assert next(engine.submit(request())).tokens == (1,)
 
 
 @pytest.mark.parametrize(
@@ -257,13 +285,13 @@ def test_logits_of_the_wrong_form_are_the_backends_fault(wrong, said, monkeypatc
     model = ScriptedModel()
     monkeypatch.setattr("scripted.ScriptedPass.logits", lambda self: wrong)
     with pytest.raises(ContractMismatch, match=said):
-        next(Engine(model, Letters()).stream(request()))
+        next(Engine(model, Letters()).submit(request()))
 
 
 def test_logits_that_are_no_numbers_end_the_stream(monkeypatch):
     monkeypatch.setattr("scripted.ScriptedPass.logits", lambda self: np.full((1, V), np.nan, np.float32))
     with pytest.raises(NonFiniteLogits):
-        next(Engine(ScriptedModel(), Letters()).stream(request()))
+        next(Engine(ScriptedModel(), Letters()).submit(request()))
 
 
 def test_threads_are_chosen_anew_only_before_requests_that_allow_it():
@@ -299,31 +327,23 @@ def test_the_same_seed_gives_the_same_tokens_and_another_gives_others():
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-def closing(engine):
-    """Close the engine in a thread of its own, which has to wait."""
-    thread = threading.Thread(target=engine.close)
-    thread.start()
-    thread.join(timeout=0.1)
-    assert engine.model.closed == 0
-    return thread
-
-
-def test_closing_waits_for_the_stream_of_another_thread():
+def test_closing_ends_open_streams_with_a_typed_error_and_does_not_wait_for_their_readers():
     model = ScriptedModel()
     engine = Engine(model, Letters())
-    stream = engine.stream(request(max_tokens=2))
-    next(stream)
-    waiting = closing(engine)
-    stream.close()
-    waiting.join(timeout=10)
+    begun, waiting = engine.submit(request()), engine.submit(request())
+    next(begun)
+    engine.close()
     assert model.closed == 1
+    for stream in (begun, waiting):
+        with pytest.raises(RequestError, match="the model was closed"):
+            list(stream)
+    with pytest.raises(RequestError, match="the model was closed"):
+        engine.submit(request())
 
 
-def test_closing_waits_for_a_stream_that_another_thread_goes_on_to_read():
+def test_closing_waits_for_the_pass_that_another_thread_makes():
     model = ScriptedModel(script(3, 4, 5, 6, 7, 0))
     engine = Engine(model, Letters())
-    stream = engine.stream(request())
-    next(stream)
     computing, go_on = threading.Event(), threading.Event()
     honest = model.forward
 
@@ -334,47 +354,33 @@ def test_closing_waits_for_a_stream_that_another_thread_goes_on_to_read():
         return honest(steps)
 
     model.forward = slow
-    read = []
-    reader = threading.Thread(target=lambda: read.extend(chunk.tokens for chunk in stream))
+    stream = engine.submit(request())
+    errors = []
+
+    def read():
+        try:
+            list(stream)
+        except RequestError as error:
+            errors.append(error.message)
+
+    reader = threading.Thread(target=read)
     reader.start()
     assert computing.wait(10)
-    waiting = closing(engine)
+    closer = threading.Thread(target=engine.close)
+    closer.start()
+    closer.join(timeout=0.1)
+    assert model.closed == 0
     go_on.set()
     reader.join(timeout=10)
-    waiting.join(timeout=10)
-    assert (read, model.closed) == ([(5,), (6,), (7,), ()], 1)
-
-
-def test_a_stream_that_an_ended_thread_left_open_is_named_and_does_not_keep_the_model_from_closing():
-    model = ScriptedModel()
-    engine = Engine(model, Letters())
-    stream = engine.stream(request())
-    thread = threading.Thread(target=lambda: next(stream))
-    thread.start()
-    thread.join()
-    with pytest.raises(ModelBusy, match="another stream of this model is open"):
-        next(engine.stream(request()))
-    engine.close()
-    assert model.closed == 1
-    with pytest.raises(RequestError, match="the model was closed"):
-        next(stream)
-
-
-def test_a_stream_is_cancelled_though_something_else_holds_its_inside():
-    engine = Engine(ScriptedModel(), Letters())
-    stream = engine.stream(request())
-    next(stream)
-    inside = stream.gi_frame.f_locals["chunks"]
-    stream.close()
-    assert inside.gi_frame is None
-    assert next(engine.stream(request())).tokens == (1,)
+    closer.join(timeout=10)
+    assert (errors, model.closed) == (["the model was closed"], 1)
 
 
 def test_a_backend_that_cannot_autotune_is_named():
     model = ScriptedModel()
     model.autotune = lambda: 1 / 0
     with pytest.raises(BackendFailed, match="ZeroDivisionError"):
-        next(Engine(model, Letters()).stream(request(may_autotune=True)))
+        next(Engine(model, Letters()).submit(request(may_autotune=True)))
 
 
 def test_a_slot_that_kept_less_than_whole_chunks_is_cut_to_them():
@@ -383,7 +389,7 @@ def test_a_slot_that_kept_less_than_whole_chunks_is_cut_to_them():
     answer(engine, request(range(1, 11)))
     honest = model.rewind
     model.rewind = lambda slot, length: honest(slot, min(length, 6))
-    assert answer(engine, request(range(1, 11), reuse="chunks")).usage.cached_tokens == 4
+    assert answer(engine, request(range(1, 11), repeatable=True)).usage.cached_tokens == 4
 
 
 def test_closing_the_engine_closes_the_model():

@@ -119,13 +119,13 @@ def test_a_parameter_out_of_range_is_refused_at_once():
 
 def test_a_prompt_that_is_too_long_is_refused_at_once():
     with pytest.raises(PromptTooLong):
-        llm(context_length=3).stream("abc")
+        llm(context_length=3).stream("abcd")
 
 
-@pytest.mark.parametrize(("given", "reuse"), [({"seed": 1}, "chunks"), ({"temperature": 0.0}, "chunks"), ({}, "all")])
-def test_requests_that_can_be_repeated_reuse_only_what_keeps_them_so(given, reuse):
+@pytest.mark.parametrize(("given", "repeatable"), [({"seed": 1}, True), ({"temperature": 0.0}, True), ({}, False)])
+def test_requests_that_can_be_repeated_reuse_only_what_keeps_them_so(given, repeatable):
     request = llm().stream("abc", **given).request
-    assert (request.reuse, request.may_autotune) == (reuse, reuse == "all")
+    assert (request.repeatable, request.may_autotune) == (repeatable, not repeatable)
 
 
 def test_one_stop_string_may_be_given_as_it_is():
@@ -199,4 +199,4 @@ def test_leaving_the_block_of_a_stream_cancels_it():
 def test_a_model_and_a_stream_say_what_they_are():
     model = llm()
     assert "scripted" in repr(model)
-    assert repr(model.stream("abc", max_tokens=3)) == "<Stream of 3 prompt tokens, 0 chunks read>"
+    assert repr(model.stream("abc", max_tokens=3)) == "<Stream of 3 prompt tokens, 0 chunks read, open>"

@@ -110,21 +110,21 @@ def test_a_million_draws_have_the_distribution_of_the_softmax():
     sampler = Sampler(PLAIN, [])
     drawn = Counter(sampler(logits) for _ in range(20_000))  # through the front door
     positions = np.arange(980_000, dtype=np.uint64)
-    drawn.update(_race_at(positions, logits))
+    drawn.update(_drawn_at(positions, logits))
     counts = np.array([drawn[token] for token in range(len(logits))])
     expected = probabilities * 1_000_000
     chi_square = float(((counts - expected) ** 2 / expected).sum())
     assert chi_square < 24.3  # 7 degrees of freedom: chance exceeds it once in a thousand
 
 
-def _race_at(positions, logits):
-    """Draw at many positions at once, as `race` does at one: the noise is written out here for uint64 arrays."""
-    seed, g = 7, np.uint64(reference.G)
+def _drawn_at(positions, logits):
+    """Draw at many positions at once, as `gumbel_max` does at one: the noise is written out here for uint64 arrays."""
+    key, g = reference.key(7, [0] * 1000), np.uint64(reference.G)
     ids = np.arange(len(logits), dtype=np.uint64)[:, None]
-    keys = _mix(np.uint64(reference.mix((seed + reference.G) & reference.MASK)) + positions * g)
+    keys = _mix(np.uint64(key) + positions * g)
     z = [-np.log(_uniform(_mix(i * g + keys))) / np.exp(np.float64(x)) for i, x in zip(ids, logits, strict=True)]
     winners = np.argmin(z, axis=0)
-    assert winners[1000] == reference.draw(replace(PLAIN, seed=seed), logits.tolist(), [0] * 1000).token
+    assert winners[1000] == reference.draw(replace(PLAIN, seed=7), logits.tolist(), [0] * 1000).token
     return Counter(winners.tolist())
 
 

@@ -1,0 +1,107 @@
+"""From a prompt to the ids that a model is given: template, beginning of sequence, control tokens in a user's text.
+
+The rules are those of docs/sampling.md. It knows nothing of engines.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from phiplug import checks
+from phiplug.errors import InvalidParameter, PhiplugWarning, TemplateFailed
+from phiplug.text.tokenizer import with_bos
+from phiplug.types import Message, MessageLike
+
+if TYPE_CHECKING:
+    from phiplug.spi import Tokenizer
+    from phiplug.text.template import ChatTemplate
+
+
+@dataclass(frozen=True, slots=True)
+class PromptOptions:
+    """How a prompt becomes ids.
+
+    Attributes:
+        raw: the text is the prompt; no chat template.
+        strict_content: refuse control tokens in a message, rather than warn and parse them as the reference does.
+    """
+
+    raw: bool = False
+    strict_content: bool = False
+
+
+class PromptEncoder:
+    """Renders and encodes prompts for one model, named `reference` in errors."""
+
+    def __init__(self, template: ChatTemplate | None, tokenizer: Tokenizer, reference: str) -> None:
+        self._template = template
+        self._tokenizer = tokenizer
+        self._reference = reference
+
+    def encode(self, prompt: str | Sequence[MessageLike], options: PromptOptions) -> list[int]:
+        """Turn a prompt into the ids that the model is given.
+
+        Raises:
+            InvalidParameter: the prompt is empty, or no text, or has control tokens where they are refused.
+            TemplateFailed: the model has no chat template, or it refused the messages.
+        """
+        return with_bos(self._tokenizer.encode(self.render(prompt, options)), self._tokenizer)
+
+    def render(self, prompt: str | Sequence[MessageLike], options: PromptOptions) -> str:
+        """Turn a prompt into the text that is tokenized; errors are those of `encode`."""
+        if isinstance(prompt, str):
+            checks.text("prompt", prompt)
+        if not prompt:
+            raise InvalidParameter("prompt", "is empty")
+        if options.raw:
+            if not isinstance(prompt, str):
+                raise InvalidParameter("raw", "takes one text, and this is a conversation")
+            return prompt
+        messages = (Message("user", prompt),) if isinstance(prompt, str) else _messages(prompt)
+        self._check_control_tokens(messages, strict=options.strict_content)
+        return self._templated(messages)
+
+    def split(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """Encode a text and what may follow it; spaces at the end of the context go over to the continuation.
+
+        So does lm-evaluation-harness: a tokenizer spells " Paris" as one token, so "the " and "Paris" would be ids that
+        no text has.
+        """
+        spaces = len(context) - len(context.rstrip())
+        if spaces:
+            context, continuation = context[:-spaces], context[-spaces:] + continuation
+        before = with_bos(self._tokenizer.encode(context), self._tokenizer)
+        whole = with_bos(self._tokenizer.encode(context + continuation), self._tokenizer)
+        return whole[: len(before)], whole[len(before) :]
+
+    def _templated(self, messages: Sequence[Message]) -> str:
+        if self._template is None:
+            raise TemplateFailed(
+                f"{self._reference} brings no chat template", hint="give one with `chat_template`, or use `raw`"
+            )
+        text = self._template.render(messages, special_tokens=self._tokenizer.special_tokens)
+        for message in self._template.dropped(messages, text):
+            _warn(f"the chat template of {self._reference} drops the {message.role} message")
+        return text
+
+    def _check_control_tokens(self, messages: Sequence[Message], *, strict: bool) -> None:
+        for message in messages:
+            found = self._tokenizer.control_tokens_in(message.content)
+            if found and strict:
+                raise InvalidParameter("content", f"the {message.role} message holds the control token {found[0]!r}")
+            if found:
+                _warn(f"the {message.role} message holds the control token {found[0]!r}; `strict_content` refuses it")
+
+
+def _messages(prompt: object) -> tuple[Message, ...]:
+    if isinstance(prompt, Sequence) and not isinstance(prompt, str | bytes):
+        return tuple(map(Message.of, prompt))
+    hint = "put one message into a list" if isinstance(prompt, Message | Mapping) else None
+    raise InvalidParameter("prompt", f"{type(prompt).__name__} is neither a text nor a list of messages", hint=hint)
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, PhiplugWarning, stacklevel=2)
