@@ -5,7 +5,7 @@ engine; `Backend.load` returns a `Model`, whose one verb is `forward`. `rewind` 
 model's key-value cache holds. The prompt, the tokens, the sampling and the text belong to the core.
 
 Write a plugin against this file, `phiplug.types`, `phiplug.errors` and, to read a GGUF, `phiplug.gguf`; everything
-else is the core's and changes without notice. `phiplug.testing.BackendContract` checks every promise made here.
+else is the core's and changes without notice. `phiplug.testing.BackendContract` tests what this file asks for.
 """
 
 from __future__ import annotations
@@ -209,7 +209,7 @@ class ModelFiles:
 
 
 class Cache(Protocol):
-    """Facts that were measured once and are remembered between processes; a lost one is measured again."""
+    """Remembers measurements between processes; one that is lost is taken again."""
 
     def get(self, key: str) -> Any:  # Any: what JSON holds
         """Return what was remembered under `key`, or None."""

@@ -110,6 +110,6 @@ class GuardedModel:
         except PhiplugError:
             raise
         except MemoryError as error:
-            raise OutOfMemory(f"{self.name} ran out of memory", hint="lower ctx_size") from error
+            raise OutOfMemory(f"{self.name} ran out of memory", hint="lower `ctx_size`") from error
         except (Exception, SystemExit) as error:
             raise BackendFailed(f"{self.name} failed: {type(error).__name__}: {error}") from error
