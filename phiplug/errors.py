@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from phiplug.printable import printable
+
 
 class PhiplugError(Exception):
     """The root: catch this to catch everything that phiplug raises on purpose.
@@ -32,10 +34,10 @@ class PhiplugError(Exception):
     @property
     def message(self) -> str:
         """What happened, without the hint, on one line."""
-        return " ".join(str(self.args[0]).split())
+        return printable(str(self.args[0]))
 
     def __str__(self) -> str:
-        return f"{self.message} ({self.hint})" if self.hint else self.message
+        return f"{self.message} ({printable(self.hint)})" if self.hint else self.message
 
 
 class ModelError(PhiplugError):

@@ -11,13 +11,12 @@ import difflib
 import json
 import math
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from phiplug import checks
+from phiplug import checks, userfiles
 from phiplug.errors import InvalidParameter, UnsupportedParameter
 from phiplug.types import Message, SamplingParams
 
@@ -94,7 +93,7 @@ class Transcript:
         Raises:
             InvalidParameter: the file cannot be written, or is there and no conversation.
         """
-        if path.exists():
+        if os.path.lexists(userfiles.expanded(path)):
             _refuse_to_replace(path)
         content = {
             "model": self.model,
@@ -102,16 +101,7 @@ class Transcript:
             "messages": [{"role": message.role, "content": message.content} for message in self.messages],
             "options": dict(self.options),
         }
-        try:
-            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-            try:
-                with os.fdopen(handle, "w", encoding="utf-8") as file:
-                    json.dump(content, file, ensure_ascii=False, indent=1)
-                Path(name).replace(path)
-            finally:
-                Path(name).unlink(missing_ok=True)
-        except OSError as error:
-            raise InvalidParameter("file", f"{path} cannot be written: {error.strerror}") from None
+        userfiles.write_text("file", path, json.dumps(content, ensure_ascii=False, indent=1))
 
 
 def read_transcript(path: Path) -> Transcript:
@@ -121,9 +111,7 @@ def read_transcript(path: Path) -> Transcript:
         InvalidParameter: it cannot be read, or is no conversation.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidParameter("file", f"{path} cannot be read: {error.strerror}") from None
+        content = json.loads(userfiles.read_text("file", path))
     except (ValueError, RecursionError):
         raise InvalidParameter("file", f"{path} is not JSON") from None
     entries = content.get("messages") if isinstance(content, dict) else None

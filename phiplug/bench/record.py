@@ -7,6 +7,7 @@ the key "phiplug", with every raw sample.
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import types
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from phiplug.bench.figures import FIGURES, figure, quantile
 from phiplug.bench.types import Row, Run
 from phiplug.errors import InvalidParameter
+from phiplug.printable import printable
+from phiplug.userfiles import read_text, write_text
 
 SCHEMA = 1
 """Raised when a run written before can no longer be read."""
@@ -31,10 +34,7 @@ def save(run: Run, path: Path) -> None:
     Raises:
         InvalidParameter: the file cannot be written.
     """
-    try:
-        path.write_text(json.dumps(as_json(run), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InvalidParameter("output", f"{path} cannot be written: {error.strerror}") from None
+    write_text("output", path, json.dumps(as_json(run), indent=1, ensure_ascii=False) + "\n")
 
 
 def load(path: Path) -> Run:
@@ -44,10 +44,8 @@ def load(path: Path) -> Run:
         InvalidParameter: the file cannot be read, is none of ours, or was written by a newer version.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_text("run", path))
         schema, body = value["phiplug"]["schema"], value["phiplug"]["run"]
-    except OSError as error:
-        raise InvalidParameter("run", f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, LookupError, TypeError, RecursionError):
         raise InvalidParameter("run", f"{path} is no run of `phiplug bench`") from None
     if schema != SCHEMA:
@@ -103,9 +101,11 @@ def _fitting(name: str, hint: Any, value: Any) -> Any:  # Any: a type, and what 
     if is_dataclass(hint):
         return built(hint, value)  # type: ignore[arg-type]  # a dataclass is a type here
     wanted: Any = {float: (int, float), Mapping: Mapping}.get(origin or hint, hint)  # Any: a type, or several
-    if not isinstance(value, wanted):
+    if not isinstance(value, wanted) or (isinstance(value, bool) and hint is not bool):
         raise TypeError(f"{name} is {type(value).__name__}")
-    return value
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name} is {value}, and must be finite")
+    return printable(value) if isinstance(value, str) else value  # names of other machines' files, and what they say
 
 
 def _machine(run: Run) -> dict[str, Any]:  # Any: what JSON holds

@@ -20,6 +20,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from phiplug.errors import PhiplugError, PhiplugWarning, outcome_of
+from phiplug.printable import printable
 
 COMMANDS = {
     "run": "Answer one prompt, printed as it is decoded.",
@@ -60,7 +61,8 @@ class _Commands(TyperGroup):
                 error.show()
             else:
                 message = message[0].lower() + message[1:].rstrip(".")
-                complain(UsageError(message, hint=f"see {error.ctx.command_path} --help"))
+                command = error.ctx.command_path if error.ctx else _command(sys.argv)
+                complain(UsageError(message, hint=_advice(message) or f"see {command} --help"))
             code = error.exit_code
         sys.exit(code)
 
@@ -98,6 +100,19 @@ class _Commands(TyperGroup):
         except BrokenPipeError:
             _let_go_of_stdout()
             raise typer.Exit(0) from None
+
+
+def _command(arguments: list[str]) -> str:
+    """Return the command whose help says what a flag takes; a flag without its value has no context to say so."""
+    named = [argument for argument in arguments[1:2] if argument in COMMANDS]
+    return " ".join(["phiplug", *named])
+
+
+def _advice(message: str) -> str | None:
+    """Return what to write instead of a prompt of several words, which the shell takes apart."""
+    if "unexpected extra argument" in message:
+        return "put a prompt of several words in quotes"
+    return None
 
 
 def _imported(name: str) -> Any:  # Any: click's command, which typer keeps private
@@ -168,10 +183,8 @@ def main() -> None:
     if sys.stdout is None:  # what Python makes of a closed one; to print would be to lose the answer in silence
         sys.exit("error: standard output is closed")
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a character shows a question mark
-            stream.reconfigure(errors="replace")
-    if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="strict")  # what is no text is refused, and not carried along
+        if isinstance(stream, io.TextIOWrapper):  # what it cannot show is spelt out, as \u2603
+            stream.reconfigure(errors="backslashreplace")
     warnings.simplefilter("always", PhiplugWarning)
     warnings.showwarning = _warn  # type: ignore[assignment]  # it takes fewer arguments by name than typeshed lists
     app(prog_name="phiplug")
@@ -180,4 +193,4 @@ def main() -> None:
 def _warn(message: Warning | str, category: type[Warning], *_: object) -> None:
     if issubclass(category, PhiplugWarning):
         typer.secho("warning: ", fg="yellow", err=True, nl=False, color=_color())
-        typer.secho(with_flags(str(message)), err=True)
+        typer.secho(with_flags(printable(str(message))), err=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from phiplug.cli.flags import command_app
+from phiplug.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -40,13 +41,14 @@ def backends(as_json: Annotated[bool, typer.Option("--json", help="One line with
 def _table(reports: list[BackendReport]) -> RenderableType:
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("backend", "here", "devices", "about"):
         table.add_column(heading, overflow="fold")
     for report in reports:
         here = "[green]yes[/]" if report.available else "[red]no[/]"
-        table.add_row(f"[bold]{report.name}[/]", here, " ".join(report.devices), _about(report))
+        table.add_row(Text(report.name, style="bold"), here, Text(" ".join(report.devices)), _about(report))
     return table
 
 
@@ -56,4 +58,4 @@ def _about(report: BackendReport) -> RenderableType:
 
     versions = ", ".join(f"{name} {version}" for name, version in report.versions.items()) or report.distribution
     lines = [report.summary, versions] if report.available else [report.summary, report.reason, report.install]
-    return Text("\n".join(line for line in lines if line))
+    return Text("\n".join(printable(line) for line in lines if line))

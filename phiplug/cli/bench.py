@@ -12,6 +12,7 @@ from phiplug.cli import INTERRUPTED
 from phiplug.cli.counter import counted
 from phiplug.cli.flags import OUTPUT, BackendsFlags, command_app, takes
 from phiplug.errors import InvalidParameter
+from phiplug.userfiles import require_writable
 
 if TYPE_CHECKING:
     from phiplug.bench.conduct import Plan, Session
@@ -60,13 +61,13 @@ def bench(load: BackendsFlags, flags: BenchFlags) -> None:
     """Measure how fast engines run one model, each in a process of its own, in turn."""
     from phiplug.bench import record
 
-    if flags.output is not None and not flags.output.absolute().parent.is_dir():
-        raise InvalidParameter("output", f"there is no folder {flags.output.parent}")
+    if flags.output is not None:
+        require_writable("output", flags.output)
     with _session(load, flags) as session:
         run = _measured(session)
+    show([run], flags.form)  # before it is saved: what took an hour is not lost where the disk is full
     if flags.output is not None:
         record.save(run, flags.output)
-    show([run], flags.form)
     if not run.complete:
         raise typer.Exit(INTERRUPTED)
 

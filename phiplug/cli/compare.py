@@ -11,6 +11,7 @@ import typer
 from phiplug.cli.bench import Format, show
 from phiplug.cli.flags import OUTPUT, command_app, takes
 from phiplug.errors import InvalidParameter
+from phiplug.userfiles import require_writable, write_text
 
 if TYPE_CHECKING:
     from phiplug.bench.types import Run
@@ -49,6 +50,8 @@ def compare(
     over = _share(flags.fail_over)
     if over is not None and len(paths) < 2:
         raise InvalidParameter("fail_over", "compares later runs with the first, and there is one", hint="name two")
+    if flags.html is not None:
+        require_writable("html", flags.html)
     runs = [record.load(path) for path in paths]
     slower = [text for new in runs[1:] for text in regressions(runs[0], new, over=over)] if over is not None else []
     show(runs, flags.form)
@@ -62,10 +65,7 @@ def compare(
 def _write(path: Path, runs: list[Run]) -> None:
     from phiplug.bench.page import page
 
-    try:
-        path.write_text(page(runs), encoding="utf-8")
-    except OSError as error:
-        raise InvalidParameter("html", f"{path} cannot be written: {error.strerror}") from None
+    write_text("html", path, page(runs))
 
 
 def _share(text: str | None) -> float | None:

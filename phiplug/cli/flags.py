@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 import typer
 
 from phiplug.errors import InvalidParameter
+from phiplug.userfiles import read_text
 
 if TYPE_CHECKING:
     from phiplug.llm import LLM
@@ -273,10 +274,4 @@ def _breaker(text: str) -> tuple[int, ...]:
 
 def template_source(given: str | None) -> str | None:
     """Read a chat template from the file that the user names."""
-    if given is None:
-        return None
-    try:
-        with open(given, encoding="utf-8") as file:  # noqa: PTH123  pathlib is not needed for one read
-            return file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidParameter("chat_template", f"{given} cannot be read: {error}") from None
+    return None if given is None else read_text("chat_template", given)

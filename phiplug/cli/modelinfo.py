@@ -15,6 +15,8 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
+from phiplug.printable import spelt_out
+
 if TYPE_CHECKING:
     from phiplug.modelinfo.description import ModelDescription, TemplateDescription, TokenizerDescription
 
@@ -130,7 +132,7 @@ def _barred(text: str) -> RenderableType:
 
 def _plain(text: str, style: str = "") -> Text:
     """Return text without markup, and with control characters spelt out; line breaks stay."""
-    return Text("".join(it if it.isprintable() or it == "\n" else repr(it)[1:-1] for it in text), style=style)
+    return Text(spelt_out(text, keep="\n"), style=style)
 
 
 def _joined(*parts: object) -> str:

@@ -13,6 +13,7 @@ import typer
 from phiplug.cli.counter import counted
 from phiplug.cli.flags import OUTPUT, BackendsFlags, command_app, takes
 from phiplug.errors import InvalidParameter
+from phiplug.userfiles import read_text
 
 if TYPE_CHECKING:
     from phiplug.bench.parity import Agreement, Parity
@@ -60,10 +61,7 @@ def _texts(path: Path | None) -> list[str]:
 
     if path is None:
         return default_prompts()
-    try:
-        texts = split_prompts(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidParameter("prompts", f"{path} cannot be read: {error}") from None
+    texts = split_prompts(read_text("prompts", path))
     if not texts:
         raise InvalidParameter("prompts", f"{path} holds no text")
     return texts

@@ -14,6 +14,7 @@ import typer
 
 from phiplug.cli.flags import command_app
 from phiplug.errors import PluginError
+from phiplug.printable import printable
 
 if TYPE_CHECKING:
     from phiplug.plugins import Plugin
@@ -49,7 +50,8 @@ def list_(as_json: AsJson = False) -> None:
     table = Table("plugin", "from", "hooks", box=box.SIMPLE_HEAD, pad_edge=False)
     for plugin in found:
         said = Text(str(plugin.error), style="red") if plugin.error else "\n".join(plugin.hooks) or plugin.status
-        table.add_row(f"[bold]{plugin.name}[/]", f"{plugin.distribution} {plugin.version}", said)
+        brought = Text(printable(f"{plugin.distribution} {plugin.version}"))
+        table.add_row(Text(printable(plugin.name), style="bold"), brought, said)
     Console(highlight=False).print(table)
 
 

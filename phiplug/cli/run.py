@@ -60,7 +60,7 @@ def run(
     with load.load() as llm:
         stream = llm.submit(_request(llm, asked, params, flags))
         if flags.as_json:
-            typer.echo(json.dumps(_report(llm, stream.completion()), ensure_ascii=False))
+            typer.echo(json.dumps(_report(llm, stream.completion())))
         else:
             _print(llm, stream, whole=flags.no_stream)
 

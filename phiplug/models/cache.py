@@ -17,7 +17,8 @@ from typing import Any
 class FileCache:
     """A JSON object in a file, read at each `get` and replaced whole at each `set`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
+        """Keep values in the file `path`; without one, keep none."""
         self._path = path
 
     def get(self, key: str) -> Any:  # Any: what JSON holds
@@ -30,6 +31,8 @@ class FileCache:
             self._write(json.dumps(self._read() | {key: value}))
 
     def _write(self, text: str) -> None:
+        if self._path is None:
+            return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=self._path.name)
         try:
@@ -40,6 +43,8 @@ class FileCache:
             Path(name).unlink(missing_ok=True)
 
     def _read(self) -> dict[str, Any]:  # Any: what JSON holds
+        if self._path is None:
+            return {}
         try:
             values = json.loads(self._path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):

@@ -19,6 +19,7 @@ from phiplug.models.reference import Reference, parse
 from phiplug.models.repository import is_offline, listed_names, names_in, pull, snapshot_of
 from phiplug.models.selection import INDEX, Selection, parts, select, shards, spell
 from phiplug.spi import Cache, ModelFiles
+from phiplug.userfiles import expanded
 
 
 def resolve(
@@ -114,7 +115,7 @@ class _Finder:
     def follow(self, parsed: Reference) -> ModelFiles:
         match parsed.kind:
             case "path":
-                return _at_path(parsed.text, Path(parsed.place).expanduser())
+                return _at_path(parsed.text, expanded(parsed.place))
             case "package":
                 return _in_package(parsed)
             case "hub":

@@ -50,18 +50,20 @@ def parse(text: str) -> Reference:
     A text with a slash, a backslash, a leading `.` or `~`, or the ending `.gguf` is a path; what is left is a name.
 
     Raises:
-        InvalidParameter: it is empty, holds control characters, or begins as `hf:` or `package:` and is neither.
+        InvalidParameter: it is empty, holds what no place can, or begins as `hf:` or `package:` and is neither.
     """
     if not text.strip():
         raise InvalidParameter("model", "the reference is empty", hint="name a path, an alias or hf:owner/repo")
-    if not text.isprintable():
-        raise InvalidParameter("model", f"{text!r} holds control characters")
+    if "\0" in text:
+        raise InvalidParameter("model", f"{text!r} holds a NUL")
     if text.startswith("hf:"):
         return _hub(text)
     if text.startswith("package:"):
         return _package(text)
     if any(mark in text for mark in "/\\") or text[0] in ".~" or text.lower().endswith(".gguf"):
         return Reference(text, "path", text)
+    if not text.isprintable():
+        raise InvalidParameter("model", f"{text!r} holds control characters")
     return Reference(text, "name", text)
 
 

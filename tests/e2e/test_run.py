@@ -249,12 +249,13 @@ def test_help_is_quick_because_it_imports_nothing_heavy():
     assert done.stdout.endswith("set()\n")
 
 
-def test_a_stream_that_cannot_show_a_character_shows_something_else():
+def test_a_stream_that_cannot_show_a_character_spells_it_out():
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     process = spawn("run", "h", "-b", "toy", "-n", "4", "--logit-bias", "200=1000", env=environment)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert "?" in out
+    assert "?" not in out
+    assert "\\ufffd" in out
     assert "Traceback" not in err
 
 
@@ -297,3 +298,34 @@ def test_the_version_is_told(phiplug):
     from phiplug import __version__
 
     assert phiplug("--version").out == f"phiplug {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["run", "hi", "--temp"], ["chat", "-b"], ["bench", "-o"], ["--version=3"]])
+def test_a_flag_without_its_value_is_one_line(phiplug, arguments):
+    ran = phiplug(*arguments)
+    assert ran.code == 2
+    assert ran.err.startswith("error: option ")
+    assert ran.err.count("\n") == 1
+
+
+def test_a_prompt_of_several_words_is_told_to_be_quoted(phiplug):
+    assert "(put a prompt of several words in quotes)" in phiplug("run", "hello", "world").err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows knows its users otherwise")
+def test_a_user_without_a_home_folder_is_answered(phiplug, monkeypatch):
+    import pwd
+
+    def unknown(_):
+        raise KeyError("no such user")
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    assert phiplug("run", "hello", *TOY).code == 0
+
+
+def test_json_is_ascii(phiplug):
+    out = phiplug("run", "hello \u2603", *TOY, "--logit-bias", "200=1000", "--json").out
+    assert out.isascii()
+    assert "\ufffd" in json.loads(out)["text"]

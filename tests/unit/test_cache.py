@@ -54,3 +54,9 @@ def test_a_full_disk_leaves_no_half_written_file(tmp_path, monkeypatch):
     monkeypatch.setattr("pathlib.Path.replace", full)
     FileCache(tmp_path / "cache.json").set("a", 1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cache_without_a_file_keeps_nothing():
+    cache = FileCache(None)
+    cache.set("a", 1)
+    assert cache.get("a") is None

@@ -79,9 +79,17 @@ def test_an_empty_reference_is_refused(text):
         parse(text)
 
 
-def test_control_characters_are_refused():
-    with pytest.raises(InvalidParameter, match="control characters"):
-        parse("phi\0.gguf")
+def test_control_characters_are_refused_in_a_name_and_nul_everywhere():
+    for text in ("phi\x1b[31m", "phi\0.gguf", "hf:a/b\x1b"):
+        with pytest.raises(InvalidParameter, match="model: "):
+            parse(text)
+
+
+@pytest.mark.parametrize(
+    "folder", ["\u30de\u30a4\u3000\u30e2\u30c7\u30eb", "a\u00a0b", "\U0001f468\u200d\U0001f469", "\udcff", "tab\there"]
+)
+def test_a_path_may_hold_every_character_that_a_file_system_takes(folder):
+    assert parse(f"/{folder}/m.gguf").kind == "path"
 
 
 @given(st.text(max_size=40))
