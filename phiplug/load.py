@@ -159,36 +159,7 @@ def cache() -> FileCache:
     """Return the cache of what was measured for this user; a user without a home folder has one that keeps nothing."""
     import platformdirs
 
-<<<<<<< HEAD
-    return FileCache(platformdirs.user_cache_path("phiplug") / "cache.json")
-=======
     try:
         return FileCache(platformdirs.user_cache_path("phiplug") / "cache.json")
     except RuntimeError:
         return FileCache(None)
-
-
-def _loaded(backend: Backend, files: ModelFiles, options: LoadOptions) -> Model:
-    probe = _asked(backend, backend.probe)
-    if not probe.available:
-        raise BackendUnavailable(f"the backend {backend.name} does not work here: {probe.reason}", hint=probe.install)
-    model = _asked(backend, lambda: backend.load(files, options))
-    try:
-        check_features(f"the backend {backend.name}", model)
-    except PhiplugError:
-        model.close()
-        raise
-    return model
-
-
-def _asked(backend: Backend, question: Callable[[], T]) -> T:
-    """Ask the backend; what it raises that is not ours becomes ours and bears its name."""
-    try:
-        return question()
-    except PhiplugError:
-        raise
-    except Exception as error:
-        if (mismatch := misfit(f"the backend {backend.name}", error)) is not None:
-            raise mismatch from error
-        raise BackendFailed(f"the backend {backend.name} failed: {type(error).__name__}: {error}") from error
->>>>>>> f667421 (Clean what is not ours, and open what a user names, each in one place)

@@ -46,7 +46,7 @@ class Answer:
         self.finish_reason: FinishReason | None = None
         self.cached = 0
         self._tokenizer = tokenizer
-        self._stop_ids = frozenset() if request.ignore_stop_ids else tokenizer.stop_ids
+        self._stop_ids = _stop_ids(request, tokenizer)
         self._limit = limit
         self._sampler = Sampler(request.sampling, request.prompt_ids, sampled)
         self._detokenizer = Detokenizer(drop_space=request.templated and brings_space(tokenizer))
@@ -107,6 +107,16 @@ class Answer:
         self._text = (self._text if tokens else "") + held_back
         self._tokens = tokens
         self.finish_reason = "stop" if self._stop.stopped else reason
+
+
+def _stop_ids(request: Request, tokenizer: Tokenizer) -> frozenset[int]:
+    """Return the ids that end an answer: the model's, and the control tokens that the request names by their texts.
+
+    A control token brings no text, so no stop string could find it.
+    """
+    named = [tokenizer.encode(stop) for stop in request.stop if tokenizer.control_tokens_in(stop) == [stop]]
+    own = frozenset() if request.ignore_stop_ids else tokenizer.stop_ids
+    return own | {ids[0] for ids in named if len(ids) == 1}
 
 
 class _Clock:

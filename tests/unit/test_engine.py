@@ -396,3 +396,23 @@ def test_closing_the_engine_closes_the_model():
     model = ScriptedModel()
     Engine(model, Letters()).close()
     assert model.closed == 1
+
+
+class WithControl(Letters):
+    """Has the control token <c>, id 5."""
+
+    def encode(self, text, *, parse_special=True):
+        return [5] if text == "<c>" else super().encode(text)
+
+    def control_tokens_in(self, text):
+        return ["<c>"] if "<c>" in text else []
+
+    def token_bytes(self, token):
+        return b"" if token == 5 else super().token_bytes(token)
+
+
+@pytest.mark.parametrize("ignore", [False, True])
+def test_a_stop_string_that_is_a_control_tokens_text_ends_the_answer_by_its_id(ignore):
+    engine = Engine(ScriptedModel(script(3, 4, 5, 6, 0)), WithControl())
+    done = answer(engine, request(stop=("x", "<c>"), max_tokens=4, ignore_stop_ids=ignore))
+    assert (done.text, done.tokens, done.finish_reason) == ("d", (4,), "stop")
