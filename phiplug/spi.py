@@ -78,6 +78,7 @@ class Pass(Protocol):
         ...
 
 
+LogitsPrecision = Literal["float32", "float16", "bfloat16"]
 RowIndependence = Literal["none", "decode", "all"]
 Feature = Literal["copy", "autotune", "meter"]
 """What a model can do beyond the minimum: share a prefix, choose its threads by measuring, count its memory."""
@@ -96,6 +97,7 @@ class ModelInfo:
         version: of the engine.
         chunk: prompts are prefilled in pieces of this many tokens; equal chunks give bit-equal logits.
         threads: how many threads the next pass uses, or None where that is not the backend's to say.
+        logits_precision: what the logits were rounded to before they became float32, where that is less.
         equal_passes: passes that give a sequence 1 to this many tokens are interchangeable: however a text is cut into
             them, its logits are bit for bit the same. 1 promises that of decoding alone.
         row_independence: which rows are bit for bit the same whatever else is in their pass. "none": a neighbour may
@@ -113,6 +115,7 @@ class ModelInfo:
     version: str
     chunk: int = 512
     threads: int | None = None
+    logits_precision: LogitsPrecision = "float32"
     equal_passes: int = 1
     row_independence: RowIndependence = "none"
     features: frozenset[Feature] = frozenset()

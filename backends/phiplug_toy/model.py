@@ -118,6 +118,8 @@ def load(files: ModelFiles, options: LoadOptions) -> ToyModel:
         version=np.__version__,
         chunk=CHUNK,
         threads=1,
+        equal_passes=CHUNK,
+        row_independence="all",
         features=frozenset({"copy"}),
     )
     return ToyModel(_count(_read(files)), info)

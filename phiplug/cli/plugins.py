@@ -1,4 +1,4 @@
-"""`phiplug plugins`: list them, hold a backend to the contract, begin a new one, install and uninstall."""
+"""`phiplug plugins`: lists, checks, starts, installs and uninstalls plugins."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+import textwrap
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,7 +19,7 @@ from phiplug.printable import printable
 
 if TYPE_CHECKING:
     from phiplug.plugins import Plugin
-    from phiplug.testing import PromiseResult
+    from phiplug.testing import CheckResult
 
 app = command_app()
 AsJson = Annotated[bool, typer.Option("--json", help="One line with everything.")]
@@ -61,15 +62,17 @@ def check(
     model: Annotated[
         str | None, typer.Option("-m", "--model", help="A model.", show_default="the backend's own")
     ] = None,
+    test: Annotated[str | None, typer.Option(help="Run this test alone.", show_default="all")] = None,
+    stop_first: Annotated[bool, typer.Option("--stop-first", help="Stop at the first failure.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Hold an installed backend to the contract."""
+    """Run the conformance tests on an installed backend."""
     if importlib.util.find_spec("pytest") is None or importlib.util.find_spec("hypothesis") is None:
         raise PluginError("checking needs pytest and hypothesis", hint="pip install 'phiplug[testing]'")
-    from phiplug.testing import check as promises_of
+    from phiplug.testing import check as run_tests
 
     results = []
-    for result in promises_of(name, model):
+    for result in run_tests(name, model, test=test, stop_first=stop_first):
         results.append(result)
         if not as_json:
             _show(result)
@@ -77,8 +80,9 @@ def check(
     if as_json:
         typer.echo(json.dumps([asdict(result) for result in results]))
     else:
-        kept = sum(result.outcome == "passed" for result in results)
-        typer.secho(f"{name}: {kept} promises kept, {failed} broken, {len(results) - kept - failed} skipped", bold=True)
+        passed = sum(result.outcome == "passed" for result in results)
+        skipped = len(results) - passed - failed
+        typer.secho(f"{name}: {passed} tests passed, {failed} failed, {skipped} skipped", bold=True)
     raise typer.Exit(1 if failed else 0)
 
 
@@ -130,12 +134,15 @@ def _described(plugin: Plugin) -> dict[str, object]:
     }
 
 
-_MARKS = {"passed": ("kept", "green"), "failed": ("BROKEN", "red"), "skipped": ("skipped", "yellow")}
+_MARKS = {"passed": ("passed", "green"), "failed": ("FAILED", "red"), "skipped": ("skipped", "yellow")}
 
 
-def _show(result: PromiseResult) -> None:
+def _show(result: CheckResult) -> None:
     mark, colour = _MARKS[result.outcome]
     typer.secho(f"{mark:8}", fg=colour, nl=False)
-    typer.echo(f"{result.promise} ", nl=False)
+    typer.echo(f"{result.requirement} ", nl=False)
     typer.secho(f"({result.detail}) " if result.detail else "", dim=True, nl=False)
     typer.secho(f"{result.seconds:.2f} s", dim=True)
+    if result.outcome == "failed":
+        typer.secho(textwrap.indent(result.traceback, "  "), dim=True, nl=bool(result.traceback))
+        typer.echo(f"  once more: --test {result.test.partition('[')[0]}")

@@ -1,6 +1,6 @@
-"""`python -m phiplug.testing BACKEND MODEL PATIENCE`: the contract, run by pytest; a JSON line for each step of it.
+"""`python -m phiplug.testing SELECTION`: runs the conformance tests with pytest and prints JSON, a line for each event.
 
-Called by `phiplug.testing.check`, which reads the lines: one when a promise is begun, one when it is decided.
+`phiplug.testing.check` calls it and reads the lines: one when a test starts, one when it ends.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from typing import IO, Any
 
 import pytest
 
-from phiplug.testing.check import PromiseResult
-from phiplug.testing.promises import BrokenPromise
+from phiplug.plugins.frames import plugin_traceback
+from phiplug.testing.check import CheckResult, Selection
+from phiplug.testing.violation import ContractViolation
 
 _TEST = """
 from phiplug.testing import BackendContract
@@ -30,8 +31,8 @@ class TestBackend(BackendContract):
 _WITHOUT = ("-pno:cacheprovider", "-pno:terminal", "-s")  # what is written before a crash must not be captured
 
 
-class Narrator:
-    """A plugin of pytest that writes down what is begun and what becomes of it."""
+class Reporter:
+    """A plugin of pytest that writes a line when a test starts, and one when it ends."""
 
     def __init__(self, out: IO[str], patience: float) -> None:
         self._out = out
@@ -39,8 +40,8 @@ class Narrator:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Say which promise is begun, and end the process if it takes for ever."""
-        self._say(_name(item))
+        """Write that a test starts, and end the process if it never does."""
+        self._write(_name(item))
         faulthandler.dump_traceback_later(self._patience, exit=True)
         try:
             return (yield)
@@ -51,42 +52,50 @@ class Narrator:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Say what became of it: at the end of the test, or where its fixtures failed or skipped it."""
+        """Write the result: at the end of the test, or where its fixtures failed or skipped it."""
         report = yield
         if report.when == "call" or not report.passed:
-            measured = "; ".join(str(value) for _, value in report.user_properties)
-            detail = _said(call.excinfo.value) if call.excinfo else measured
-            result = PromiseResult(**_name(item), outcome=report.outcome, detail=detail, seconds=call.duration)
-            self._say(asdict(result))
+            self._write(asdict(_result(item, call, report)))
         return report
 
-    def _say(self, fields: dict[str, Any]) -> None:  # Any: what JSON holds
+    def _write(self, fields: dict[str, Any]) -> None:  # Any: what JSON holds
         print(json.dumps(fields), file=self._out, flush=True)
+
+
+def _result(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> CheckResult:
+    detail = "; ".join(str(value) for _, value in report.user_properties)
+    traceback = ""
+    if call.excinfo:
+        detail = _explanation(call.excinfo.value)
+        traceback = plugin_traceback(call.excinfo.value) if report.failed else ""
+    return CheckResult(**_name(item), outcome=report.outcome, detail=detail, seconds=call.duration, traceback=traceback)
 
 
 def _name(item: pytest.Item) -> dict[str, str]:
     function = getattr(item, "function", None)
-    return {"promise": (getattr(function, "__doc__", None) or item.name).strip(), "test": item.name}
+    return {"requirement": (getattr(function, "__doc__", None) or item.name).strip(), "test": item.name}
 
 
-def _said(error: BaseException) -> str:
-    if isinstance(error, BrokenPromise):
+def _explanation(error: BaseException) -> str:
+    if isinstance(error, ContractViolation):
         return error.detail
     return str(error) if isinstance(error, pytest.skip.Exception) else f"{type(error).__name__}: {error}"
 
 
-def main(backend: str, model: str | None, patience: float) -> int:
-    """Run the contract with nothing of the caller's: no configuration, conftest or plugin of pytest."""
+def main(selection: Selection) -> int:
+    """Run the tests with nothing of the caller's: no configuration, conftest or plugin of pytest."""
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as out, tempfile.TemporaryDirectory() as folder:
-        os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = folder  # or it would leave one where the user stands
+        os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = folder  # or it would leave one in the user's working directory
         os.dup2(2, 1)  # an engine that prints must not spoil the lines
-        test = Path(folder, "test_contract.py")
-        test.write_text(_TEST.format(backend=backend, model=model), encoding="utf-8")
-        without = ["--noconftest", f"-c{os.devnull}", f"--rootdir={folder}", *_WITHOUT]
-        code = pytest.main([str(test), *without], plugins=[Narrator(out, patience)])
-    return 0 if code in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) else int(code)
+        file = Path(folder, "test_contract.py")
+        file.write_text(_TEST.format(backend=selection.backend, model=selection.model), encoding="utf-8")
+        which = f"{file}::TestBackend::{selection.test}" if selection.test else str(file)
+        options = ["--noconftest", f"-c{os.devnull}", f"--rootdir={folder}", *_WITHOUT]
+        options += ["--exitfirst"] if selection.stop_first else []
+        code = pytest.main([which, *options], plugins=[Reporter(out, selection.patience)])
+    return 0 if code in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED) else int(code)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], json.loads(sys.argv[2]), float(sys.argv[3])))
+    sys.exit(main(Selection(**json.loads(sys.argv[1]))))

@@ -1,16 +1,16 @@
-"""What is promised of what the slots hold: rewinding, copying, and passes that nobody reads."""
+"""Tests what the slots hold: after rewinding, after copying, and after passes that nobody reads."""
 
 from __future__ import annotations
 
 from phiplug.spi import Model, Step
-from phiplug.testing.promises import expect, expect_close, promise
-from phiplug.testing.subject import Subject, ask, held, require_slots, some_tokens
+from phiplug.testing.fixtures import ContractFixtures, ask, held, require_slots, some_tokens
+from phiplug.testing.violation import conformance_test, expect, expect_close
 
 
-class CachePromises(Subject):
-    """The promises of `Model.rewind` and `Model.copy`, and of a `Pass` that was asked for and left."""
+class CacheTests(ContractFixtures):
+    """What `Model.rewind` and `Model.copy` must do, and a `Pass` that was asked for and never read."""
 
-    @promise
+    @conformance_test
     def test_rewind_keeps_no_more_than_asked(self, loaded: Model) -> None:
         """Rewind keeps at most the tokens asked for, never more than there are, and returns how many it kept."""
         tokens = some_tokens(loaded, 8)
@@ -22,7 +22,7 @@ class CachePromises(Subject):
             after = held(loaded, 0)
             expect(after == kept, f"rewind to {length} says that it kept {kept}, and the slot holds {after}")
 
-    @promise
+    @conformance_test
     def test_a_slot_rewound_to_nothing_is_as_new(self, loaded: Model, reference: Model) -> None:
         """Rewind to 0 empties a slot."""
         ask(loaded, some_tokens(loaded, 9, seed=1))
@@ -30,7 +30,7 @@ class CachePromises(Subject):
         tokens = some_tokens(loaded, 6, seed=2)
         expect_close(ask(loaded, tokens), ask(reference, tokens), 0.0, "the slot differs from one that was never used")
 
-    @promise
+    @conformance_test
     def test_what_rewind_kept_is_the_beginning(self, loaded: Model, reference: Model) -> None:
         """What rewind kept is the beginning of what was held."""
         tokens, other = some_tokens(loaded, 8, seed=3), some_tokens(loaded, 4, seed=4)
@@ -42,7 +42,7 @@ class CachePromises(Subject):
             ask(loaded, other), ask(reference, other), self.chunking_tolerance, f"the {kept} kept tokens are others"
         )
 
-    @promise
+    @conformance_test
     def test_a_slot_can_be_filled(self, loaded: Model) -> None:
         """A slot holds as many tokens as context_length says."""
         length, chunk = loaded.info.context_length, loaded.info.chunk
@@ -53,7 +53,7 @@ class CachePromises(Subject):
         count = held(loaded, 0)
         expect(count == length, f"it holds {count} of {length} tokens")
 
-    @promise
+    @conformance_test
     def test_copy_shares_a_prefix_or_says_0(self, loaded: Model, reference: Model) -> None:
         """Copy shares a prefix and returns how many tokens the target then holds, or 0 where it cannot."""
         require_slots(loaded, 2)
@@ -71,7 +71,7 @@ class CachePromises(Subject):
             got, wanted = ask(loaded, other, slot=1), ask(reference, other, slot=1)
             expect_close(got, wanted, self.chunking_tolerance, "the target holds other tokens")
 
-    @promise
+    @conformance_test
     def test_the_feature_copy_says_whether_it_can(self, loaded: Model) -> None:
         """A model with the feature "copy" can copy a whole slot; one without it always says 0."""
         require_slots(loaded, 2)
@@ -82,7 +82,7 @@ class CachePromises(Subject):
             count == 8 * able, f"its features {'' if able else 'do not '}name copy, and a copy of 8 tokens says {count}"
         )
 
-    @promise
+    @conformance_test
     def test_after_a_copy_the_slots_go_on_apart(self, loaded: Model, reference: Model) -> None:
         """Source and target of a copy go on apart."""
         require_slots(loaded, 2)
@@ -95,7 +95,7 @@ class CachePromises(Subject):
         more = some_tokens(loaded, 2, seed=9)
         expect_close(ask(loaded, more), ask(reference, more), 0.0, "what was done to the target changed the source")
 
-    @promise
+    @conformance_test
     def test_an_unread_pass_takes_effect_once(self, loaded: Model, reference: Model) -> None:
         """A pass that nobody read takes effect once, at the next forward, rewind or copy."""
         tokens, more = some_tokens(loaded, 6, seed=10), some_tokens(loaded, 3, seed=11)
@@ -109,7 +109,7 @@ class CachePromises(Subject):
         count = held(loaded, 0)
         expect(count == 9, f"the slot holds {count} tokens after an unread pass over 6 and a read one over 3")
 
-    @promise
+    @conformance_test
     def test_a_copy_sees_an_unread_pass(self, loaded: Model) -> None:
         """A pass that nobody read takes effect before a copy."""
         require_slots(loaded, 2)
@@ -120,7 +120,7 @@ class CachePromises(Subject):
         if "copy" in loaded.info.features:
             expect(held(loaded, 1) == 6, f"the target holds {held(loaded, 1)} of the 6 tokens")
 
-    @promise
+    @conformance_test
     def test_a_prompt_can_be_cancelled_between_chunks(self, loaded: Model, reference: Model) -> None:
         """A prompt may be abandoned between two chunks, and the slot used for another."""
         loaded.forward([Step(0, some_tokens(loaded, 12, seed=12), rows=0)])
@@ -129,7 +129,7 @@ class CachePromises(Subject):
         tokens = some_tokens(loaded, 6, seed=14)
         expect_close(ask(loaded, tokens), ask(reference, tokens), 0.0, "the abandoned prompt left a trace")
 
-    @promise
+    @conformance_test
     def test_close_drops_what_is_pending_and_may_be_repeated(self, fresh: Model) -> None:
         """Close drops a pass that nobody read, and may be called twice."""
         ask(fresh, some_tokens(fresh, 4))

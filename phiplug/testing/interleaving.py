@@ -1,4 +1,4 @@
-"""The contract's own model of a backend, run beside a real one in any order of calls: hypothesis chooses the order.
+"""Compares a backend with the contract's own model of one, call by call; hypothesis chooses the calls and their order.
 
 The model of the contract is a list of tokens for each slot. What the backend answers must agree with those lists; what
 it computes, with what a second instance computes from the same list in an empty slot.
@@ -15,8 +15,8 @@ from hypothesis.errors import FlakyFailure
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from phiplug.spi import Model, Step
-from phiplug.testing.promises import difference, expect, promise
-from phiplug.testing.subject import Subject, held, some_tokens
+from phiplug.testing.fixtures import ContractFixtures, held, some_tokens
+from phiplug.testing.violation import conformance_test, difference, expect
 
 if TYPE_CHECKING:
     from phiplug.spi import Logits, Pass
@@ -110,10 +110,10 @@ class Interleaving(RuleBasedStateMachine):
         expect(kept, f"{otherwise}, after: {'; '.join(self.calls) or 'nothing'}")
 
 
-class InterleavingPromises(Subject):
-    """The promise that slots are apart."""
+class InterleavingTests(ContractFixtures):
+    """Slots must be independent."""
 
-    @promise
+    @conformance_test
     def test_slots_do_not_touch_each_other(self, loaded: Model, reference: Model) -> None:
         """Slots do not touch each other, whatever the order of forward, read, rewind and copy."""
         rows: dict[tuple[int, ...], Logits] = {}

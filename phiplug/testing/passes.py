@@ -1,27 +1,25 @@
-"""What is promised of a forward pass: the shape of its logits, and when two passes must agree."""
+"""Tests a forward pass: what its logits look like, and when two passes must agree."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from phiplug.spi import Model, Step
-from phiplug.testing.promises import difference, expect, expect_close, promise
-from phiplug.testing.subject import TOLERANCE_CAP, Subject, ask, held, require_slots, some_tokens
+from phiplug.testing.fixtures import TOLERANCE_CAP, ContractFixtures, Record, ask, held, require_slots, some_tokens
+from phiplug.testing.violation import conformance_test, difference, expect, expect_close
 
 if TYPE_CHECKING:
     from phiplug.spi import Logits
 
-Record: TypeAlias = Callable[[str, object], None]  # pytest's record_property
 
+class PassTests(ContractFixtures):
+    """What `Model.forward` and `Pass.logits` must do."""
 
-class PassPromises(Subject):
-    """The promises of `Model.forward` and `Pass.logits`."""
-
-    @promise
+    @conformance_test
     def test_logits_are_finite_read_only_float32_rows(self, loaded: Model) -> None:
         """Logits are float32, finite, read-only, and (sum of rows, vocab_size) in shape."""
         slots = range(min(loaded.info.slots, 2))
@@ -35,7 +33,18 @@ class PassPromises(Subject):
         expect(bool(np.isfinite(logits).all()), f"{int((~np.isfinite(logits)).sum())} logits are not finite")
         expect(not logits.flags.writeable, "the logits can be written to")
 
-    @promise
+    @conformance_test
+    def test_logits_have_the_precision_that_is_declared(self, loaded: Model) -> None:
+        """Logits have the precision of float32, unless ModelInfo.logits_precision declares less."""
+        logits = ask(loaded, self._prompt(loaded), rows=3)
+        declared = loaded.info.logits_precision
+        for precision, rounded in (("float16", _is_float16(logits)), ("bfloat16", _is_bfloat16(logits))):
+            expect(
+                not rounded or declared != "float32",
+                f"every one of {logits.size} logits is a {precision} number, and logits_precision is {declared!r}",
+            )
+
+    @conformance_test
     def test_an_inner_chunk_returns_no_row(self, loaded: Model, reference: Model) -> None:
         """A step with rows=0 returns no row, and its tokens count all the same."""
         chunks = self._chunks(loaded)
@@ -45,7 +54,7 @@ class PassPromises(Subject):
         ask(reference, chunks[0], rows=1)
         expect_close(after, ask(reference, chunks[1]), self.chunking_tolerance, "the next rows differ")
 
-    @promise
+    @conformance_test
     def test_rows_are_those_of_the_last_tokens(self, loaded: Model) -> None:
         """rows=n gives the rows of the last n tokens, in their order."""
         tokens = self._prompt(loaded)
@@ -55,7 +64,7 @@ class PassPromises(Subject):
             last = ask(loaded, tokens, rows=rows)
             expect_close(last, every[-rows:], self.chunking_tolerance, f"rows={rows} gave other rows")
 
-    @promise
+    @conformance_test
     def test_rows_come_in_the_order_of_the_steps(self, loaded: Model, reference: Model) -> None:
         """Rows come in the order of the steps."""
         require_slots(loaded, 2)
@@ -66,7 +75,7 @@ class PassPromises(Subject):
             together, alone, self.batching_tolerance, "a pass over slots 1 and 0 gave other rows than each alone"
         )
 
-    @promise
+    @conformance_test
     def test_a_replay_in_the_same_chunks_is_bit_equal(self, loaded: Model) -> None:
         """Equal chunks give bit-equal logits: a rewound slot that is given the same chunks gives the same rows."""
         chunks = self._chunks(loaded)
@@ -81,7 +90,7 @@ class PassPromises(Subject):
                 again = ask(loaded, chunk, rows=len(chunk))
                 expect_close(again, before, 0.0, f"a replay from token {length} gave other rows")
 
-    @promise
+    @conformance_test
     def test_a_slot_computes_the_same_beside_others(
         self, loaded: Model, reference: Model, record_property: Record
     ) -> None:
@@ -95,7 +104,7 @@ class PassPromises(Subject):
             apart = max(apart, expect_close(together, alone, self.batching_tolerance, "beside others a slot differs"))
         record_property("measured", _against(apart, self.batching_tolerance))
 
-    @promise
+    @conformance_test
     def test_split_and_whole_prefill_agree(self, loaded: Model, record_property: Record) -> None:
         """A prompt gives the same logits whole and split, within chunking_tolerance."""
         whole = ask(loaded, self._prompt(loaded))
@@ -104,7 +113,7 @@ class PassPromises(Subject):
         apart = expect_close(split, whole, self.chunking_tolerance, "split and whole differ")
         record_property("measured", _against(apart, self.chunking_tolerance))
 
-    @promise
+    @conformance_test
     def test_decoding_and_prefilling_agree(self, loaded: Model, record_property: Record) -> None:
         """Decoding tokens one by one gives the logits of prefilling them, within chunking_tolerance."""
         tokens = self._prompt(loaded)
@@ -114,7 +123,7 @@ class PassPromises(Subject):
         apart = expect_close(single, whole, self.chunking_tolerance, "one by one and at once differ")
         record_property("measured", _against(apart, self.chunking_tolerance))
 
-    @promise
+    @conformance_test
     def test_a_long_prompt_agrees_with_itself_in_other_chunks(self, loaded: Model, record_property: Record) -> None:
         """A long prompt gives the same last logits in chunks of other sizes, within long_prompt_tolerance."""
         tokens = some_tokens(loaded, min(self.long_prompt_tokens, loaded.info.context_length))
@@ -124,7 +133,7 @@ class PassPromises(Subject):
         apart = expect_close(pieces, whole, self.long_prompt_tolerance, "other chunks give other rows")
         record_property("measured", _against(apart, self.long_prompt_tolerance))
 
-    @promise
+    @conformance_test
     def test_logits_depend_on_the_whole_prefix(self, loaded: Model) -> None:
         """Logits depend on every token that the slot holds, and on their order."""
         tokens = self._prompt(loaded)
@@ -134,7 +143,7 @@ class PassPromises(Subject):
             loaded.rewind(0, 0)
             expect(difference(ask(loaded, changed), base) > 0, f"a prompt {how} gave the same logits")
 
-    @promise
+    @conformance_test
     def test_a_pass_can_be_read_twice(self, loaded: Model) -> None:
         """Reading a pass twice gives the same rows and takes effect once."""
         asked = loaded.forward([Step(0, self._prompt(loaded), rows=2)])
@@ -145,7 +154,7 @@ class PassPromises(Subject):
             length == len(self._prompt(loaded)), f"the slot then holds {length} tokens of {len(self._prompt(loaded))}"
         )
 
-    @promise
+    @conformance_test
     def test_another_thread_may_take_over(self, loaded: Model) -> None:
         """The core calls a model from one thread at a time, and not always the same one."""
         first, second, *_ = self._chunks(loaded)
@@ -158,7 +167,7 @@ class PassPromises(Subject):
         def elsewhere() -> None:
             try:
                 there.append(ask(loaded, second))
-            except Exception as error:  # noqa: BLE001  told by the promise, in the thread that tests
+            except Exception as error:  # noqa: BLE001  raised again below, in the thread that tests
                 there.append(error)
 
         thread = threading.Thread(target=elsewhere)
@@ -169,7 +178,7 @@ class PassPromises(Subject):
             raise outcome
         expect_close(outcome, here, 0.0, "another thread got other rows")
 
-    @promise
+    @conformance_test
     def test_the_declared_tolerances_are_under_the_cap(self) -> None:
         """A declared tolerance is at most a tenth of a row's range."""
         for name in ("chunking_tolerance", "batching_tolerance", "long_prompt_tolerance"):
@@ -193,3 +202,12 @@ def _prefilled(model: Model, tokens: Sequence[int], chunk: int) -> Logits:
 
 def _against(measured: float, declared: float) -> str:
     return f"{measured:.2g} of a row's range apart; {declared:.2g} is declared"
+
+
+def _is_float16(logits: Logits) -> bool:
+    with np.errstate(over="ignore"):
+        return bool((logits.astype(np.float16).astype(np.float32) == logits).all())
+
+
+def _is_bfloat16(logits: Logits) -> bool:
+    return not (np.ascontiguousarray(logits).view(np.uint32) & 0xFFFF).any()

@@ -1,4 +1,4 @@
-"""The llama.cpp backend keeps every promise on real weights: SmolLM2-135M-Instruct in Q4_1, one thread.
+"""The llama.cpp backend passes the conformance tests on real weights: SmolLM2-135M-Instruct in Q4_1, one thread.
 
 Beside others a slot is bit-equal, for each has a stream of key-value cells of its own. With how a prompt is split,
 logits were bit-equal too in passes of fewer than 64 tokens. From there on llama.cpp computes attention in tiles, and

@@ -1,4 +1,4 @@
-"""The MLX backend keeps every promise, with plain caches and with rotating ones."""
+"""The MLX backend passes the conformance tests, with plain caches and with rotating ones."""
 
 from __future__ import annotations
 

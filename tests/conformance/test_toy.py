@@ -1,4 +1,4 @@
-"""The toy backend keeps every promise, and exactly: its logits do not depend on chunks or neighbours."""
+"""The toy backend passes the conformance tests, and exactly: its logits do not depend on chunks or neighbours."""
 
 from phiplug.testing import BackendContract
 

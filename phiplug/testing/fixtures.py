@@ -1,33 +1,37 @@
-"""What a contract class declares -> a backend, a model's files, and loaded models for its tests."""
+"""Gives the conformance tests what they test: a backend, a model's files, and loaded models."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 import pytest
 
-from phiplug.errors import BackendNotFound, ModelNotFound, UnsupportedParameter
+from phiplug.errors import BackendNotFound, ModelNotFound, PhiplugError, UnsupportedParameter
 from phiplug.models import hub
 from phiplug.models.aliases import ALIASES
 from phiplug.plugins.manager import BACKENDS, Plugins
 from phiplug.spi import Backend, LoadOptions, Model, ModelFiles, Step
+from phiplug.text.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from phiplug.spi import Logits
+
+Record: TypeAlias = Callable[[str, object], None]  # pytest's record_property
 
 TOLERANCE_CAP = 0.1
 """No backend may declare more. On SmolLM2, unrelated rows were 0.35 to 0.86 of their range apart, as measured; rows
 after prompts of 24 tokens that differ in one, 0.03 to 0.42."""
 
 
-class Subject:
-    """What is tested, declared by class attributes; `BackendContract` documents them."""
+class ContractFixtures:
+    """The class attributes that say what is tested, documented in `BackendContract`, and the fixtures made of them."""
 
     backend: ClassVar[str | Backend]
     model: ClassVar[str | Path | ModelFiles | None] = None
@@ -35,7 +39,7 @@ class Subject:
     engines: ClassVar[tuple[str, ...]] = (
         "jax", "llama_cpp", "mlx", "mlx_lm", "onnxruntime", "tensorflow", "tokenizers", "torch", "transformers",
     )  # fmt: skip
-    options: ClassVar[LoadOptions] = LoadOptions(ctx_size=256, slots=3, threads=1)
+    options: ClassVar[LoadOptions] = LoadOptions(ctx_size=640, slots=3, threads=1)
     chunking_tolerance: ClassVar[float] = 0.02
     batching_tolerance: ClassVar[float] = 0.02
     long_prompt_tolerance: ClassVar[float] = 0.1
@@ -45,14 +49,16 @@ class Subject:
     leak_bytes_per_request: ClassVar[int] = 2048
     interleavings: ClassVar[int] = 20
     interleaving_steps: ClassVar[int] = 20
-    probe_seconds: ClassVar[float] = 5.0
+    long_positions: ClassVar[int] = 600
+    probe_seconds: ClassVar[float] = 2.0
 
-    _models: ClassVar[list[Model]]
+    _models: ClassVar[list[Model]] = []
+    _unusable: ClassVar[str] = ""
 
     @classmethod
     def setup_class(cls) -> None:
         """Begin with no model loaded."""
-        cls._models = []
+        cls._models, cls._unusable = [], ""
 
     @classmethod
     def teardown_class(cls) -> None:
@@ -62,45 +68,71 @@ class Subject:
         cls._models = []
 
     @pytest.fixture
-    def subject(self) -> Backend:
+    def implementation(self) -> Backend:
         """The backend."""
         return find_backend(self.backend)
 
     @pytest.fixture
-    def files(self, subject: Backend) -> ModelFiles:
+    def files(self, implementation: Backend) -> ModelFiles:
         """The model's files; override it where they come from a fixture."""
-        return find_files(self.plugin or self.backend, self.model or subject.default_model)
+        return find_files(self.plugin or self.backend, self.model or implementation.default_model)
 
     @pytest.fixture
-    def loaded(self, subject: Backend, files: ModelFiles) -> Model:
+    def loaded(self, implementation: Backend, files: ModelFiles) -> Model:
         """A model with empty slots, loaded once for all tests of the class."""
-        return self._emptied(0, subject, files)
+        return self._emptied(0, implementation, files)
 
     @pytest.fixture
-    def reference(self, subject: Backend, files: ModelFiles) -> Model:
+    def reference(self, implementation: Backend, files: ModelFiles) -> Model:
         """A second model of the same files, to compare with."""
-        return self._emptied(1, subject, files)
+        return self._emptied(1, implementation, files)
 
     @pytest.fixture
-    def fresh(self, subject: Backend, files: ModelFiles) -> Iterator[Model]:
+    def fresh(self, implementation: Backend, files: ModelFiles) -> Iterator[Model]:
         """A model of the test's own, which it may close."""
-        model = self.load(subject, files)
+        self.require_usable()
+        model = self.load(implementation, files)
         yield model
         model.close()
 
-    def load(self, subject: Backend, files: ModelFiles) -> Model:
+    def load(self, implementation: Backend, files: ModelFiles) -> Model:
         """Load with `options`, less those that the backend says it cannot honour."""
         options = self.options
         for _ in range(3):
             try:
-                return subject.load(files, options)
+                return implementation.load(files, options)
             except UnsupportedParameter as error:
                 options = _without(options, error)
-        return subject.load(files, options)
+        return implementation.load(files, options)
 
-    def _emptied(self, index: int, subject: Backend, files: ModelFiles) -> Model:
+    @contextmanager
+    def deciding(self, otherwise: str) -> Iterator[None]:
+        """Let the tests that follow skip, saying why, if what is done within fails."""
+        try:
+            yield
+        except Exception:
+            type(self)._unusable = otherwise
+            raise
+
+    def require_usable(self) -> None:
+        """Skip the test if an earlier one found that no test can use the model."""
+        if self._unusable:
+            pytest.skip(self._unusable)
+
+    def tokenizer_size(self, files: ModelFiles) -> int | None:
+        """Return how many ids the tokenizer of `files` has, or None where no tokenizer is found."""
+        try:
+            own = _plugin_hook(self.plugin or self.backend, "phiplug_tokenizer")
+            tokenizer = (own(files) if own else None) or load_tokenizer(files)
+        except PhiplugError:
+            return None
+        return int(tokenizer.vocab_size)
+
+    def _emptied(self, index: int, implementation: Backend, files: ModelFiles) -> Model:
+        self.require_usable()
         while len(self._models) <= index:
-            self._models.append(self.load(subject, files))
+            with self.deciding("load() failed, as reported above"):
+                self._models.append(self.load(implementation, files))
         model = self._models[index]
         for slot in range(model.info.slots):
             model.rewind(slot, 0)
@@ -146,12 +178,16 @@ def find_files(backend: str | Backend, model: str | Path | ModelFiles | None) ->
         return model
     if model is None:
         raise ModelNotFound("no model is named", hint="name one, or give the Backend a default_model")
-    if isinstance(backend, str):
-        own = getattr(importlib.import_module(find_module(backend)), "phiplug_find_model", None)
-        found = own(str(model)) if own else None
-        if isinstance(found, ModelFiles):
-            return found
+    own = _plugin_hook(backend, "phiplug_find_model")
+    found = own(str(model)) if own else None
+    if isinstance(found, ModelFiles):
+        return found
     return hub.resolve(str(model), aliases={name: alias.references for name, alias in ALIASES.items()})
+
+
+def _plugin_hook(backend: str | Backend, hook: str) -> Any:  # Any: a function of a module found while running
+    """Return the backend plugin's own implementation of a hook, or None."""
+    return getattr(importlib.import_module(find_module(backend)), hook, None) if isinstance(backend, str) else None
 
 
 def some_tokens(model: Model, count: int, seed: int = 0) -> list[int]:
