@@ -224,7 +224,7 @@ def test_a_name_that_is_none_for_a_backend_is_refused(phiplug, tmp_path, monkeyp
     assert "exists" in phiplug("plugins", "new", "taken").err
 
 
-def test_a_new_plugin_keeps_every_promise(phiplug, tmp_path, monkeypatch, site):
+def test_a_new_plugin_passes_the_conformance_tests(phiplug, tmp_path, monkeypatch, site):
     monkeypatch.chdir(tmp_path)
     said = phiplug("plugins", "new", "two-words")
     assert said.out.endswith("  phiplug plugins check two-words\n")
@@ -239,9 +239,35 @@ def test_a_new_plugin_keeps_every_promise(phiplug, tmp_path, monkeypatch, site):
     assert "failed" not in outcomes
 
 
-def test_checking_a_backend_that_breaks_a_promise_fails_and_says_which(phiplug, site):
+def test_checking_a_backend_that_does_not_conform_fails_and_names_the_requirement(phiplug, site):
     install(site, "phiplug-bad", backend("bad"), {"phiplug.backends": {"bad": "phiplug_bad"}})
     ran = phiplug("plugins", "check", "bad")
     assert ran.code == 1
-    assert "BROKEN" in ran.out
+    assert "FAILED" in ran.out
     assert "Logits depend on every token that the slot holds" in ran.out
+
+
+def test_one_conformance_test_runs_alone_and_shows_the_frames_of_the_authors_code(phiplug, site):
+    raising = backend("bad", forward="raise OSError('no cells')")
+    install(site, "phiplug-bad", raising, {"phiplug.backends": {"bad": "phiplug_bad"}})
+    ran = phiplug("plugins", "check", "bad", "--test", "test_a_pass_can_be_read_twice")
+    assert ran.code == 1
+    assert "phiplug_bad.py" in ran.out
+    assert "OSError: no cells" in ran.out
+    assert "phiplug/testing" not in ran.out
+    assert "bad: 0 tests passed, 1 failed, 0 skipped" in ran.out
+
+
+def test_the_check_stops_at_the_first_failure_where_that_is_asked(phiplug, site):
+    install(
+        site, "phiplug-bad", backend("bad", load="raise OSError('no')"), {"phiplug.backends": {"bad": "phiplug_bad"}}
+    )
+    ran = phiplug("plugins", "check", "bad", "--stop-first")
+    assert "the backend raised OSError: no" in ran.out
+    assert "1 failed, 0 skipped" in ran.out
+
+
+def test_a_conformance_test_that_is_mistyped_is_said(phiplug):
+    ran = phiplug("plugins", "check", "toy", "--test", "test_a_pass_can_be_red_twice")
+    assert ran.code == 2
+    assert "did you mean test_a_pass_can_be_read_twice?" in ran.err
