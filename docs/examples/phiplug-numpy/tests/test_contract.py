@@ -1,4 +1,4 @@
-"""The backend passes phiplug's conformance tests, and stays outside of it: this is all that a backend author has to write."""
+"""The backend passes the conformance tests and stays outside of phiplug: this is all that an author has to write."""
 
 import ast
 from pathlib import Path
