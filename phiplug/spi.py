@@ -78,7 +78,6 @@ class Pass(Protocol):
         ...
 
 
-LogitsPrecision = Literal["float32", "float16", "bfloat16"]
 RowIndependence = Literal["none", "decode", "all"]
 Feature = Literal["copy", "autotune", "meter"]
 """What a model can do beyond the minimum: share a prefix, choose its threads by measuring, count its memory."""
@@ -115,7 +114,7 @@ class ModelInfo:
     version: str
     chunk: int = 512
     threads: int | None = None
-    logits_precision: LogitsPrecision = "float32"
+    logits_precision: Literal["float32", "float16", "bfloat16"] = "float32"
     equal_passes: int = 1
     row_independence: RowIndependence = "none"
     features: frozenset[Feature] = frozenset()
