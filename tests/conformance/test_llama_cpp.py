@@ -495,6 +495,22 @@ print(numpy.array_equal(model.forward([Step(0, [1, 2, 3])]).logits()[0], row))
 """
 
 
+PEER = """
+import sys
+import llama_cpp
+llama_cpp.Llama(sys.argv[1], n_ctx=256, n_threads=1, n_threads_batch=1, verbose=False).eval([1, 2, 3])
+"""
+
+
+@pytest.fixture(scope="module")
+def working_peer(smollm2):
+    """llama-cpp-python by itself, which some builds for a CPU with AMX do not survive; see docs/decisions."""
+    done = subprocess.run([sys.executable, "-c", PEER, str(smollm2)], capture_output=True, timeout=120, check=False)
+    if done.returncode < 0:
+        pytest.skip(f"llama-cpp-python, used alone, dies by signal {-done.returncode} on this machine")
+
+
+@pytest.mark.usefixtures("working_peer")
 @pytest.mark.parametrize("before", ["", "import llama_cpp"])
 def test_a_users_own_import_of_llama_cpp_works_before_and_after(smollm2, before):
     program = [sys.executable, "-c", ALONGSIDE.format(before=before), str(smollm2)]
