@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import time
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import llama_cpp
 import numpy as np
@@ -28,13 +28,19 @@ GREEDY = SamplingParams(temperature=0.0, repeat_penalty=1.0, seed=0)
 DEFAULT = SamplingParams(seed=1)
 
 
+def without_amx(defaults: Callable[[], Any] = llama_cpp.llama_model_default_params) -> Any:  # Any: ctypes
+    """Return llama.cpp's defaults for loading weights, but for AMX: docs/decisions/amx.md."""
+    weights = defaults()
+    weights.use_extra_bufts = b"AMX_INT8 = 1" not in llama_cpp.llama_print_system_info()
+    return weights
+
+
 class BareLoop:
     """llama.cpp with nothing around it, on one sequence."""
 
     def __init__(self, path: str, threads: int) -> None:
         llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
-        weights = llama_cpp.llama_model_default_params()
-        weights.use_extra_bufts = b"AMX_INT8 = 1" not in llama_cpp.llama_print_system_info()  # docs/decisions/amx.md
+        weights = without_amx()
         self.model = llama_cpp.llama_model_load_from_file(path.encode(), weights)
         params = llama_cpp.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch = CTX, 512, 512
@@ -91,7 +97,9 @@ def engines(request: pytest.FixtureRequest) -> Iterator[Engines]:
     threads = request.param
     with load(REFERENCE, backend="llama-cpp", threads=threads, ctx_size=CTX) as llm:
         path = str(llm.files.path)
-        peer = llama_cpp.Llama(path, n_ctx=CTX, n_threads=threads, n_threads_batch=threads, verbose=False)
+        with pytest.MonkeyPatch.context() as patch:  # Llama has no argument for it
+            patch.setattr(llama_cpp.llama_cpp, "llama_model_default_params", without_amx)
+            peer = llama_cpp.Llama(path, n_ctx=CTX, n_threads=threads, n_threads_batch=threads, verbose=False)
         yield Engines(llm, BareLoop(path, threads), peer)
 
 
