@@ -1,7 +1,7 @@
-"""A GGUF file and what was asked for -> a loaded `LlamaCppModel`, or an error that says what is wrong with which.
+"""Loads a GGUF file as it was asked for, or raises an error that says what is wrong with the file or the request.
 
 llama.cpp reports most damage by returning nothing and logging the reason, which becomes the message here. Some values
-make it abort the process instead; `phiplug.gguf.reader` refuses those before it sees the file.
+make it abort the process instead: `hyperparameters` refuses those that are known, and `trial` finds the others.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from typing import Any
 from phiplug.errors import ModelCorrupt, ModelUnsupported, OutOfMemory, PhiplugError, UnsupportedParameter
 from phiplug.gguf import Header, read_header
 from phiplug.spi import Feature, LoadOptions, ModelFiles, ModelInfo
-from phiplug_llama_cpp import DEVICES, PACKAGE, install_command, probe
+from phiplug_llama_cpp import DEVICES, PACKAGE, install_command, probe, trial
+from phiplug_llama_cpp.hyperparameters import check_hyperparameters
 from phiplug_llama_cpp.interrupt import CtrlC
 from phiplug_llama_cpp.library import Library, library
+from phiplug_llama_cpp.memory import cache_bytes, memory_limit
 from phiplug_llama_cpp.model import Context, LlamaCppModel
 from phiplug_llama_cpp.threads import candidates, usable_cores
 from phiplug_llama_cpp.tuning import Tuning
@@ -71,6 +73,16 @@ def load(files: ModelFiles, options: LoadOptions) -> LlamaCppModel:
         OutOfMemory: weights or cells do not fit.
         KeyboardInterrupt: the user interrupted it.
     """
+    engine = library()
+    plan = _plan(engine, options)
+    header = _checked_header(files)
+    if plan.on_cpu:  # on a GPU the weights would be copied there twice, which takes as long as it takes
+        trial.survive(files, header, options, _version(engine))
+    return load_untried(files, options)
+
+
+def load_untried(files: ModelFiles, options: LoadOptions) -> LlamaCppModel:
+    """Load a file in this process, whatever becomes of it; raises as `load` does."""
     with CtrlC() as ctrl_c:  # over all of it: the engine logs through a callback, and what is raised there is lost
         model = _load(files, options, ctrl_c)
     if ctrl_c.pressed:
@@ -79,16 +91,27 @@ def load(files: ModelFiles, options: LoadOptions) -> LlamaCppModel:
     return model
 
 
+def _checked_header(files: ModelFiles) -> Header:
+    header = read_header(files.path)
+    _check_tokens(header)
+    check_hyperparameters(header)
+    return header
+
+
+def _version(engine: Library) -> str:
+    return f"{PACKAGE} {probe().versions[PACKAGE]}, llama.cpp {engine.api.llama_version().decode()}"
+
+
 def _load(files: ModelFiles, options: LoadOptions, ctrl_c: CtrlC) -> LlamaCppModel:
     engine = library()
     plan = _plan(engine, options)
-    header = read_header(files.path)
-    _check_tokens(header)
+    header = _checked_header(files)
     engine.listen(echo=options.verbose)
     since = engine.log.count
     weights = _open_weights(engine, files.path, plan, ctrl_c)
     try:
         context_length = _context_length(engine, weights, options)
+        _check_memory(engine.api, weights, header, _cells(context_length, options.slots), plan)
         threads, tuning = _threads(header, plan, options)
         context = _open_context(engine, weights, options.slots, context_length, threads)
     except BaseException:
@@ -100,7 +123,7 @@ def _load(files: ModelFiles, options: LoadOptions, ctrl_c: CtrlC) -> LlamaCppMod
         slots=options.slots,
         device="cpu" if plan.on_cpu else _device(engine, since),
         quantization=header.quantization,
-        version=f"{PACKAGE} {probe().versions[PACKAGE]}, llama.cpp {engine.api.llama_version().decode()}",
+        version=_version(engine),
         chunk=CHUNK,
         threads=threads,
         features=_features(options, tuning),
@@ -220,7 +243,7 @@ def _features(options: LoadOptions, tuning: Tuning | None) -> frozenset[Feature]
 def _open_context(engine: Library, weights: int, slots: int, length: int, threads: int) -> Context:
     """Make the context: `slots` streams of cells, each of `length` tokens, rounded up by llama.cpp to 256."""
     api, since = engine.api, engine.log.count
-    cells = -(-length // 256) * 256 * slots
+    cells = _cells(length, slots)
     parameters = engine.set(
         api.llama_context_default_params(),
         n_ctx=cells,
@@ -233,7 +256,6 @@ def _open_context(engine: Library, weights: int, slots: int, length: int, thread
         swa_full=True,  # else a sliding window forgets what rewind promises to keep
         no_perf=True,
     )
-    _check_memory(api, weights, cells)
     handle = api.llama_init_from_model(weights, parameters)
     memory = api.llama_get_memory(handle) if handle else None
     if memory:
@@ -245,17 +267,22 @@ def _open_context(engine: Library, weights: int, slots: int, length: int, thread
     raise OutOfMemory(f"no context of {slots} x {length} tokens could be made: {reason}", hint="lower `ctx_size`")
 
 
-def _check_memory(api: Any, weights: int, cells: int) -> None:  # Any: an engine without types
-    """Refuse a cache that is larger than the machine's memory: zeroing it would end in the system killing us."""
-    if not hasattr(os, "sysconf") or api.llama_model_is_recurrent(weights) or api.llama_model_is_hybrid(weights):
+def _cells(length: int, slots: int) -> int:
+    return -(-length // 256) * 256 * slots
+
+
+def _check_memory(
+    api: Any, weights: int, header: Header, cells: int, plan: Plan
+) -> None:  # Any: an engine without types
+    """Refuse a cache that is larger than the memory: zeroing it would end in the system killing us."""
+    if api.llama_model_is_recurrent(weights) or api.llama_model_is_hybrid(weights):
         return
-    head = api.llama_model_n_embd(weights) // max(api.llama_model_n_head(weights), 1)
-    numbers = 2 * cells * api.llama_model_n_layer(weights) * api.llama_model_n_head_kv(weights) * head  # keys, values
-    most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if 2 * numbers > most:  # float16
+    layers = header.hyperparameter("block_count")
+    needed = cache_bytes(header, cells, on_gpu=layers if plan.gpu_layers < 0 else plan.gpu_layers)
+    if needed > (most := memory_limit()):
         raise OutOfMemory(
-            f"the key-value cache would take {2 * numbers / 1e9:.1f} GB, and the machine has {most / 1e9:.1f} GB",
-            hint="lower `ctx_size`",
+            f"the key-value cache would take {needed / 1e9:.1f} GB, and there are {most / 1e9:.1f} GB of memory",
+            hint="lower --ctx-size",
         )
 
 

@@ -9,6 +9,7 @@ Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 
 from __future__ import annotations
 
+import errno
 import math
 import mmap
 import re
@@ -18,7 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from phiplug.errors import ModelCorrupt, ModelNotFound, ModelUnsupported
+from phiplug.errors import ModelCorrupt, ModelNotFound, ModelUnsupported, OutOfMemory
 from phiplug.gguf.filekind import MAGIC, kind_of
 from phiplug.gguf.quantization import BLOCK_OF, BLOCKS, FILE_TYPES, Block
 from phiplug.gguf.values import MAX_STRING, StringArray, ValueReader
@@ -45,6 +46,9 @@ _RANGES = {  # {architecture}.KEY -> what an engine survives; outside of it llam
     "attention.layer_norm_rms_epsilon": (0.0, 1.0),
     "attention.layer_norm_epsilon": (0.0, 1.0),
     "rope.freq_base": (1e-6, 1e12),
+    "rope.freq_base_swa": (1e-6, 1e12),
+    "rope.scaling.factor": (-math.inf, math.inf),  # not NaN
+    "rope.scaling.attn_factor": (-1e6, 1e6),
 }
 
 
@@ -308,5 +312,7 @@ def _overlap(path: Path, tensor: TensorInfo) -> ModelCorrupt:
     return ModelCorrupt(f"{path.name} is damaged: {tensor.name} overlaps the tensor after it")
 
 
-def _unreadable(path: Path, error: OSError) -> ModelNotFound:
+def _unreadable(path: Path, error: OSError) -> ModelNotFound | OutOfMemory:
+    if error.errno == errno.ENOMEM:
+        return OutOfMemory(f"{path.name} cannot be mapped: no address space is left", hint="raise ulimit -v")
     return ModelNotFound(f"{path} cannot be read: {error.strerror or error}")

@@ -1,5 +1,6 @@
 """The llama.cpp backend on a real model: it keeps the contract, equals a bare loop, and fails with a reason."""
 
+import dataclasses
 import os
 import signal
 import struct
@@ -10,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+import tiny_architectures
 
 import phiplug_llama_cpp
 from phiplug.errors import (
@@ -22,7 +24,7 @@ from phiplug.errors import (
 )
 from phiplug.spi import LoadOptions, ModelFiles, Step
 from phiplug.testing import BackendContract
-from phiplug_llama_cpp import threads
+from phiplug_llama_cpp import hyperparameters, loading, threads, trial
 from phiplug_llama_cpp.library import library
 from phiplug_llama_cpp.loading import DEFAULT_CONTEXT
 from phiplug_llama_cpp.threads import candidates, usable_cores
@@ -276,7 +278,7 @@ def test_what_cannot_be_had_is_refused_with_its_name(load, options, message):
 
 def test_a_cache_larger_than_the_machine_is_refused_before_it_is_made(load, monkeypatch):
     monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PHYS_PAGES": 10_000, "SC_PAGE_SIZE": 4096}[name])
-    with pytest.raises(OutOfMemory, match=r"would take 0\.1 GB, and the machine has 0\.0 GB"):
+    with pytest.raises(OutOfMemory, match=r"would take 0\.1 GB, and there are 0\.0 GB of memory"):
         load(ctx_size=4096)
 
 
@@ -318,6 +320,12 @@ class Memory:
     def set(self, key, value):
         self.facts[key] = value
 
+    def threads(self):
+        """What was remembered of threads; the first load remembers that it went well."""
+        (key,) = (key for key in self.facts if "threads" in key)
+        assert "SmolLM2" in key
+        return self.facts[key]
+
 
 def test_the_number_of_threads_is_measured_and_remembered(load, soon):
     memory = Memory()
@@ -327,9 +335,7 @@ def test_the_number_of_threads_is_measured_and_remembered(load, soon):
     greedy(model, ids(3), 2)
     assert model.info.threads == first
     model.close()
-    ((key, fact),) = memory.facts.items()
-    assert "SmolLM2" in key
-    assert list(fact["seconds"]) == [str(first)]
+    assert list(memory.threads()["seconds"]) == [str(first)]
 
 
 @pytest.mark.skipif(len(candidates(usable_cores())) < 2, reason="one core leaves nothing to choose")
@@ -342,7 +348,7 @@ def test_retune_moves_to_what_was_not_tried_and_close_keeps_both(load, soon):
         model.rewind(0, 0)
         greedy(model, ids(3), 2)
     model.close()
-    assert len(next(iter(memory.facts.values()))["seconds"]) == 2
+    assert len(memory.threads()["seconds"]) == 2
 
 
 @pytest.mark.skipif(len(candidates(usable_cores())) < 2, reason="one core leaves nothing to choose")
@@ -415,8 +421,7 @@ def setting(key, letter, value):
     [
         (renaming(b"blk.3.attn_q.weight", b"blk.3.attn_x.weight"), ModelCorrupt, r"'blk\.3\.attn_q\.weight' not found"),
         (setting("llama.block_count", "I", 31), ModelCorrupt, r"'blk\.30\.\S+' not found"),
-        (setting("llama.attention.head_count", "I", 0), ModelCorrupt, "has wrong shape"),
-        (setting("llama.rope.dimension_count", "I", 63), ModelCorrupt, "invalid n_rot: 63, expected 64"),
+        (setting("llama.attention.head_count_kv", "I", 1), ModelCorrupt, "has wrong shape"),
         (
             renaming(b"\x06\0\0\0\0\0\0\0smollm", b"\x06\0\0\0\0\0\0\0smollx"),
             ModelUnsupported,
@@ -447,6 +452,8 @@ def test_an_architecture_that_llama_cpp_does_not_know_is_unsupported(load, smoll
         (setting("llama.attention.layer_norm_rms_epsilon", "f", -1.0), r"rms_epsilon is -1\.0"),
         (setting("llama.attention.layer_norm_rms_epsilon", "f", float("nan")), "rms_epsilon is nan"),
         (setting("llama.rope.freq_base", "f", float("nan")), "freq_base is nan"),
+        (setting("llama.attention.head_count", "I", 0), "head_count is 0"),
+        (setting("llama.rope.dimension_count", "I", 63), "63 of the 64 numbers of a head are rotated"),
         (renaming(b"<jupyter_text>", b"<jupyter_code>"), "tokens has '<jupyter_code>' twice"),
     ],
 )
@@ -535,6 +542,37 @@ def test_a_build_is_known_by_its_libraries(tmp_path):
         (tmp_path / "lib").mkdir(exist_ok=True)
         (tmp_path / "lib" / name).touch()
     assert phiplug_llama_cpp._devices(tmp_path) == ("cuda", "cpu")
+
+
+def test_a_file_is_tried_in_another_process_once(smollm2, tmp_path, monkeypatch):
+    files, memory = ModelFiles("m", smollm2, "gguf"), Memory()
+    monkeypatch.setattr(trial, "_survived", set())
+    started = counted(monkeypatch, trial.subprocess, "run")
+    for _ in range(2):
+        phiplug_llama_cpp.load(files, LoadOptions(ctx_size=256, threads=1, cache=memory)).close()
+        trial._survived.clear()  # as in another process
+    assert len(started) == 1
+
+
+def counted(monkeypatch, owner, name):
+    calls, original = [], getattr(owner, name)
+    monkeypatch.setattr(owner, name, lambda *args, **named: calls.append(args) or original(*args, **named))
+    return calls
+
+
+def test_an_assertion_that_no_rule_knows_ends_another_process_and_names_itself(tmp_path, monkeypatch):
+    shape = tiny_architectures.TINY["qwen3"]
+    keys = {**shape.keys, "rope.dimension_count": 2}
+    path = tiny_architectures.write(tmp_path / "m.gguf", dataclasses.replace(shape, keys=keys))
+    monkeypatch.setattr(loading, "check_hyperparameters", lambda header: None)
+    monkeypatch.setattr(hyperparameters, "_RULES", ())
+    environ = "import phiplug_llama_cpp.hyperparameters as h; h._RULES = ()"
+    (tmp_path / "sitecustomize.py").write_text(environ)  # no rule in the other process either
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(
+        ModelCorrupt, match=r"ends the process of llama\.cpp: GGML_ASSERT\(n_embd_head == n_rot\) failed"
+    ):
+        phiplug_llama_cpp.load(ModelFiles("m", path, "gguf"), LoadOptions(threads=1))
 
 
 def test_weights_stay_out_of_the_buffers_of_amx(load, monkeypatch):
