@@ -35,7 +35,7 @@ def survive(files: ModelFiles, header: Header, options: LoadOptions, version: st
         ModelCorrupt: the process that loaded it died or hung; the message has llama.cpp's own assertion.
     """
     key = f"llama-cpp survives: {_hash(header)}, {version}"
-    if key in _survived or (options.cache and options.cache.get(key) is True) or not sys.executable:
+    if key in _survived or (options.cache and options.cache.get(key) is True):
         return
     _raise_if_fatal(header, *_outcome(files, header, options))
     _survived.add(key)
@@ -62,6 +62,8 @@ def _outcome(files: ModelFiles, header: Header, options: LoadOptions) -> tuple[i
     fields = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
     asked = json.dumps(fields | {"cache": None, "verbose": False})
     command = [sys.executable, "-P", "-m", __name__, str(files.path.absolute()), asked]
+    if not command[0]:  # an embedded interpreter, which cannot start another
+        return 0, ""
     environment = os.environ | {"GGML_NO_BACKTRACE": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     patience = PATIENCE + header.weight_bytes / _RATE
     try:
