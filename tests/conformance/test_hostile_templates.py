@@ -10,7 +10,7 @@ import pytest
 
 from phiplug.errors import TemplateFailed
 from phiplug.text.sandbox import Sandbox
-from phiplug.text.sandbox.ledger import OWN
+from phiplug.text.sandbox.limits import OWN
 
 _DEEP = 400  # deeper than Python recurses through Jinja's parser
 

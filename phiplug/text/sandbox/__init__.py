@@ -1,4 +1,4 @@
-"""Jinja source and variables -> text, with bounds on what a template may do, on its time and on its output."""
+"""Renders Jinja templates that are not trusted, with bounds on what they may do, on their time and on their output."""
 
 from phiplug.text.sandbox.render import MAX_SOURCE, Sandbox
 

@@ -1,8 +1,7 @@
 """What a chat template may name, call and compute: HF transformers' rules, and less where a template gains nothing.
 
-Jinja's own sandbox keeps a template from Python's internals. Here it is narrowed to lists of what is allowed, and every
-place where a template makes a value is led through the ledger: Jinja lets an environment intercept calls, filters,
-attributes and most operators, and its code generator the rest. This file knows nothing of messages, nor of time.
+Jinja's own sandbox keeps a template from Python's internals. Here it is narrowed to lists of what is allowed, and what
+a template calls or computes is checked before and admitted after. This module knows nothing of messages.
 """
 
 from __future__ import annotations
@@ -10,34 +9,31 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
+import jinja2
+from jinja2 import nodes
 from jinja2.exceptions import SecurityError, TemplateError
 from jinja2.filters import FILTERS
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.tests import TESTS
 from jinja2.utils import Namespace
 
-from phiplug.text.sandbox import formatting
-from phiplug.text.sandbox.codegen import Generation, LedgerGenerator
-from phiplug.text.sandbox.ledger import BoundExceeded, admit, reserve
+from phiplug.text.sandbox.checks import CHECKS, BoundedFormatter, check_percent, modulo, multiply, power, tojson
+from phiplug.text.sandbox.instrument import Generation, Instrument
+from phiplug.text.sandbox.limits import BoundExceeded, admit, concatenate, tick
 
 _MAX_RANGE = 10_000  # numbers; templates count messages
+_MAX_NAMES = 1000  # in one template; Jinja copies them for every branch
 _MAX_CODE = 512 * 1024  # characters of Python, which compiling takes about 0.5 s for; a template of 17 KB makes 150 K
 _MAX_CLOCK_FORMAT = 200  # characters; the C library pads to the width that a format names
 
-_FILTERS = (  # noqa: SIM905 - forty words
-    "abs attr capitalize count d default dictsort e escape first float forceescape groupby int items last length list"
-    " lower map max min reject rejectattr reverse safe select selectattr sort string title truncate unique upper"
+_FILTERS = (  # noqa: SIM905 - fifty words
+    "abs attr capitalize center count d default dictsort e escape first float forceescape groupby indent int items last"
+    " length list lower map max min reject rejectattr replace reverse round safe select selectattr sort string sum"
+    " title trim truncate unique upper"
 ).split()
-_CHECKED_FILTERS: Mapping[str, Callable[..., None]] = {
-    "center": formatting.check_width,
-    "indent": formatting.check_indent,
-    "replace": formatting.check_replace,
-    "round": formatting.check_round,
-    "sum": formatting.check_sum,
-    "trim": formatting.check_strip,
-}
 _TEXT_METHODS = (  # noqa: SIM905
     "capitalize casefold center count endswith find format format_map index isalnum isalpha isascii isdecimal isdigit"
     " islower isnumeric isspace istitle isupper join ljust lower lstrip partition removeprefix removesuffix replace"
@@ -71,10 +67,10 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             extensions=[Generation, "jinja2.ext.loopcontrols"],
             finalize=_printed,
         )
-        self.code_generator_class = LedgerGenerator
-        self.concat = _concatenated  # type: ignore[method-assign]  # Jinja's own is "".join
-        self.admit = admit
-        self.binop_table |= {"*": formatting.multiply, "**": formatting.power, "%": formatting.modulo}
+        self.concat = concatenate  # type: ignore[method-assign]  # Jinja's own is "".join
+        self.admit, self.tick, self.concatenate = admit, tick, concatenate  # which `Instrument` calls
+        self.binop_table |= {"*": multiply, "**": power, "%": modulo}
+        self.tests = {name: _ticking(cast("Callable[..., Any]", test)) for name, test in TESTS.items()}
         self.filters = _filters()
         self.globals = {
             "dict": _Dict(),
@@ -97,14 +93,18 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
         """Call what a template calls. Jinja's signature: a template's own keywords must not clash with ours."""
-        formatting.check_method(__obj, args)  # Python's text methods that are checked take no keywords
+        if any(__obj is inserted for inserted in (tick, admit, concatenate)):
+            return __obj(*args)
+        text, name = getattr(__obj, "__self__", None), getattr(__obj, "__name__", "")
+        if isinstance(text, str) and name in CHECKS:  # these methods of Python take no keywords
+            CHECKS[name](text, *args)
         return admit(super().call(__context, __obj, *args, **kwargs))
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:  # Any: whatever attribute was read
         """Return a stand-in for the methods `format` and `format_map` of texts, and None for anything else."""
         if super().wrap_str_format(value) is None:
             return None
-        formatter, text = formatting.BoundedFormatter(self), value.__self__
+        formatter, text = BoundedFormatter(self), value.__self__
 
         def formatted(*args: Any, **kwargs: Any) -> str:  # the signature of str.format
             return formatter.vformat(text, args, kwargs)
@@ -114,14 +114,15 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
 
         return formatted if value.__name__ == "format" else formatted_by
 
-    def _compile(self, source: str, filename: str) -> Any:  # Any: a code object; Jinja's hook, in Jinja's signature
-        if len(source) > _MAX_CODE:
+    def compiled(self, source: str) -> jinja2.Template:
+        """Return the template that a source is, with the checks in it."""
+        tree = self.parse(source)
+        if len({name.name for name in tree.find_all(nodes.Name)}) > _MAX_NAMES:
+            raise BoundExceeded(f"it names more than {_MAX_NAMES:,} variables")
+        code = self.compile(Instrument().visit(tree), raw=True)
+        if len(code) > _MAX_CODE:
             raise BoundExceeded("it is too long to compile")
-        return super()._compile(source, filename)
-
-    def text_of(self, parts: Iterable[Any]) -> str:  # Any: whatever `~` stands between
-        """Return what `~` makes of its operands."""
-        return _concatenated(map(str, parts))
+        return jinja2.Template.from_code(self, compile(code, "<template>", "exec"), self.make_globals(None))
 
 
 class _Namespace(Namespace):
@@ -151,9 +152,8 @@ class _Dict:
 
 
 def _filters() -> dict[str, Callable[..., Any]]:  # Any: Jinja's filters take and return whatever a template holds
-    unchecked = {name: _admitting(FILTERS[name]) for name in _FILTERS}
-    checked = {name: _admitting(FILTERS[name], check) for name, check in _CHECKED_FILTERS.items()}
-    return unchecked | checked | {"tojson": formatting.tojson, "format": _format, "join": _join()}
+    named = {name: _admitting(FILTERS[name], CHECKS.get(name)) for name in _FILTERS}
+    return named | {"tojson": _admitting(tojson), "format": _admitting(_format), "join": _join()}
 
 
 def _admitting(filter_: Callable[..., Any], check: Callable[..., None] | None = None) -> Callable[..., Any]:
@@ -169,34 +169,33 @@ def _admitting(filter_: Callable[..., Any], check: Callable[..., None] | None = 
     return admitting
 
 
+def _ticking(test: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(test)
+    def ticking(*args: Any, **kwargs: Any) -> Any:  # Any: whatever a template tests
+        return tick(test(*args, **kwargs))
+
+    return ticking
+
+
 def _join() -> Callable[..., Any]:  # Any: as for all filters
     joined = FILTERS["join"]
 
     @functools.wraps(joined)
     def join(context: Any, value: Any, d: str = "", attribute: str | int | None = None) -> Any:
         items = list(value)
-        formatting.check_join(d, admit(items))
+        CHECKS["join"](d, admit(items))
         return admit(joined(context, items, d, attribute))
 
     return join
 
 
 def _format(value: str, *args: Any, **kwargs: Any) -> str:  # Jinja's signature: what is formatted is the template's
-    formatting.check_percent(value, kwargs or args)
-    return admit(str(FILTERS["format"](value, *args, **kwargs)))
+    check_percent(value, kwargs or args)
+    return str(FILTERS["format"](value, *args, **kwargs))
 
 
 def _printed(value: Any) -> str:  # Any: whatever a template prints
     return value if type(value) is str else admit(str(value))
-
-
-def _concatenated(parts: Iterable[str]) -> str:
-    pieces, length = [], 0
-    for piece in parts:
-        length += len(piece)
-        reserve(length)
-        pieces.append(piece)
-    return admit("".join(pieces))
 
 
 def _range(*args: int) -> range:
@@ -210,7 +209,7 @@ def _strftime_now(clock: Callable[[], datetime]) -> Callable[[str], str]:
     def strftime_now(format: str) -> str:  # noqa: A002 - transformers' name for it
         if len(format) > _MAX_CLOCK_FORMAT:
             raise BoundExceeded("it formats the date with a long format")
-        formatting.check_percent(format, "")
+        check_percent(format, "")
         return clock().strftime(format)
 
     return strftime_now

@@ -1,8 +1,7 @@
-"""Jinja source and variables -> text, or `TemplateFailed`.
+"""Renders a template that is not trusted, or raises `TemplateFailed`.
 
 Whatever the template does, the answer comes within `MAX_SECONDS` and is no longer than twice what the template was
-given and 256 K characters of its own: the ledger keeps each operation short, and the deadline ends loops. This file
-knows nothing of messages.
+given and 256 K characters of its own. This module knows nothing of messages.
 """
 
 from __future__ import annotations
@@ -13,16 +12,14 @@ from functools import cached_property
 from typing import TypeVar
 
 import jinja2
-import jinja2.debug  # which Jinja imports when a template fails; a deadline must not fall into an import
 from jinja2 import meta
 
 from phiplug.errors import TemplateFailed
-from phiplug.text.sandbox.deadline import OutOfTime, within
 from phiplug.text.sandbox.environment import BoundedEnvironment, Refused
-from phiplug.text.sandbox.ledger import LEDGER, BoundExceeded, Ledger
+from phiplug.text.sandbox.limits import LIMITS, BoundExceeded, Limits
 
-MAX_SOURCE = 256 * 1024  # characters; the longest template that a known model brings has 17 K
-MAX_SECONDS = 1.0  # of the processor, for compiling and rendering together; a render takes less than 1 ms
+MAX_SOURCE = 64 * 1024  # characters; the longest template that a known model brings has 17 K
+MAX_SECONDS = 1.0  # of the processor; a render takes less than 1 ms. Compiling is bounded by the length of the source
 _MAX_REASON = 300  # characters of a message, which the template may have written
 
 _HINT = "`chat_template` gives another template, `raw` uses none"
@@ -57,35 +54,30 @@ class Sandbox:
             TemplateFailed: the template is invalid.
         """
         known = self._environment.globals.keys()
-        return self._bounded({}, lambda _: sorted(meta.find_undeclared_variables(self._parsed) - known))
+        return self._bounded(
+            {}, lambda _: sorted(meta.find_undeclared_variables(self._environment.parse(self._source)) - known)
+        )
 
     def _bounded(self, given: Mapping[str, object], work: Callable[[dict[str, object]], Result]) -> Result:
-        def accounted() -> Result:
-            plain = {name: _plain(value) for name, value in given.items()}
-            LEDGER.set(Ledger(plain))  # for this thread, which has this to do and nothing else
-            return work(plain)
-
         if len(self._source) > MAX_SOURCE:
             raise TemplateFailed(
                 f"the chat template has {len(self._source):,} characters, and {MAX_SOURCE:,} are allowed", hint=_HINT
             )
+        plain = {name: _plain(value) for name, value in given.items()}
+        before = LIMITS.set(Limits(plain, MAX_SECONDS))
         try:
-            return within(MAX_SECONDS, accounted)
-        except OutOfTime:
-            raise TemplateFailed(f"the chat template took more than {MAX_SECONDS:g} s", hint=_HINT) from None
+            return work(plain)
         except Exception as error:  # noqa: BLE001 - Jinja lets through whatever the template made Python raise
             raise _failure(error) from None
+        finally:
+            LIMITS.reset(before)
 
     def _rendered(self, given: dict[str, object]) -> str:
         return self._environment.concat(self._template.generate(given))
 
-    @property
-    def _parsed(self) -> jinja2.nodes.Template:
-        return self._environment.parse(self._source)
-
     @cached_property
     def _template(self) -> jinja2.Template:
-        return self._environment.from_string(self._source)
+        return self._environment.compiled(self._source)
 
 
 def _failure(error: Exception) -> TemplateFailed:
