@@ -18,6 +18,7 @@ from phiplug.errors import ModelCorrupt, ModelUnsupported, OutOfMemory, PhiplugE
 from phiplug.gguf import Header, read_header
 from phiplug.spi import Feature, LoadOptions, ModelFiles, ModelInfo
 from phiplug_llama_cpp import DEVICES, PACKAGE, install_command, probe, trial
+from phiplug_llama_cpp.bits import Bits, bits_of
 from phiplug_llama_cpp.hyperparameters import check_hyperparameters
 from phiplug_llama_cpp.interrupt import CtrlC
 from phiplug_llama_cpp.library import Library, library
@@ -113,7 +114,8 @@ def _load(files: ModelFiles, options: LoadOptions, ctrl_c: CtrlC) -> LlamaCppMod
         context_length = _context_length(engine, weights, options)
         _check_memory(engine.api, weights, header, _cells(context_length, options.slots), plan)
         threads, tuning = _threads(header, plan, options)
-        context = _open_context(engine, weights, options.slots, context_length, threads)
+        bits = bits_of(header, on_cpu=plan.on_cpu, chunk=CHUNK)
+        context = _open_context(engine, weights, options.slots, context_length, threads, bits)
     except BaseException:
         engine.api.llama_model_free(weights)
         raise
@@ -126,6 +128,8 @@ def _load(files: ModelFiles, options: LoadOptions, ctrl_c: CtrlC) -> LlamaCppMod
         version=_version(engine),
         chunk=CHUNK,
         threads=threads,
+        equal_passes=bits.equal_passes,
+        row_independence=bits.row_independence,
         features=_features(options, tuning),
         metadata=_metadata(engine, since),
     )
@@ -240,7 +244,7 @@ def _features(options: LoadOptions, tuning: Tuning | None) -> frozenset[Feature]
     return copies | {"autotune"} if tuning else copies
 
 
-def _open_context(engine: Library, weights: int, slots: int, length: int, threads: int) -> Context:
+def _open_context(engine: Library, weights: int, slots: int, length: int, threads: int, bits: Bits) -> Context:
     """Make the context: `slots` streams of cells, each of `length` tokens, rounded up by llama.cpp to 256."""
     api, since = engine.api, engine.log.count
     cells = _cells(length, slots)
@@ -255,6 +259,7 @@ def _open_context(engine: Library, weights: int, slots: int, length: int, thread
         kv_unified=False,  # why: see model.py
         swa_full=True,  # else a sliding window forgets what rewind promises to keep
         no_perf=True,
+        **bits.context,
     )
     handle = api.llama_init_from_model(weights, parameters)
     memory = api.llama_get_memory(handle) if handle else None
