@@ -174,7 +174,7 @@ BAD = {
     "an unknown backend": (["bench", "-b", "tpu"], 2, "'tpu' is not installed"),
     "a backend twice": (["bench", "-b", "toy", "-b", "toy"], 2, "the same one is named twice"),
     "an unknown model": (["bench", "-b", "toy", "-m", "smolm2"], 1, "did you mean smollm2?"),
-    "a folder that is not there": (["bench", "-b", "toy", "-o", "none/run.json"], 2, "there is no folder none"),
+    "a folder that is not there": (["bench", "-b", "toy", "-o", "none/run.json"], 2, "none/run.json cannot be written"),
     "a chat template": (["bench", "-b", "toy", "--chat-template", "x"], 2, "a benchmark's prompt has none"),
     "a model that the backend does not take": (["bench", "-b", "toy", "-m", "smollm2"], 1, "does not take 'smollm2'"),
     "no run": (["compare", "none.json"], 2, "none.json cannot be read"),

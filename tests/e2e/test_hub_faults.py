@@ -241,7 +241,7 @@ def test_a_hub_that_lists_no_checksum_is_not_trusted(hub, monkeypatch):
 
 
 def test_offline_asks_nobody(hub):
-    assert "the network is off limits (fetch it once without --offline" in fails(ModelNotFound, offline=True)
+    assert "the network is off limits (fetch it once without `offline`" in fails(ModelNotFound, offline=True)
     assert hub.requests == []
 
 
