@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
@@ -188,12 +188,8 @@ class LLM:
         Without a seed each prompt draws its own; with one, all use it, so equal prompts have equal answers. Options and
         errors are those of `stream`.
         """
-        streams = [self.submit(self._asked(prompt, options)) for prompt in prompts]
-        try:
-            return [stream.completion() for stream in streams]
-        finally:
-            for stream in streams:
-                stream.close()
+        requests = [self._asked(prompt, options) for prompt in prompts]
+        return list(self.engine.completions(requests, self._finished))
 
     async def astream(
         self, prompt: str | Sequence[MessageLike], **options: Unpack[StreamOptions]
@@ -284,7 +280,8 @@ class LLM:
         """Return how likely the model finds each continuation after a prompt, which is computed once.
 
         Args:
-            prompt: a text, or a conversation, which the template renders; spaces at its end go to the continuation.
+            prompt: a text, which may be empty, or a conversation, which the template renders; spaces at its end go to
+                the continuation.
             continuations: texts.
 
         Raises:
@@ -292,17 +289,21 @@ class LLM:
             PromptTooLong: the context does not hold the prompt and a continuation.
         """
         text = prompt if isinstance(prompt, str) else self.render(prompt)
-        return score_continuations(self.engine, [self._prompts.split(text, each) for each in continuations])
+        pairs = [self._prompts.split(text, each) for each in continuations]
+        return score_continuations(self.engine, [(context or [self.first_id], rest) for context, rest in pairs])
 
-    def score_text(self, text: str) -> Score:
+    def score_text(self, text: str, advance: Callable[[int], None] = lambda _: None) -> Score:
         """Return how likely the model finds a text, in windows of the context's length, each token scored once.
 
-        The first token is scored after the beginning-of-sequence token, or where there is none, after a stop token.
+        The first token is scored after `first_id`. `advance` is told of each window how many tokens it had.
         """
-        first = self.tokenizer.bos_id
-        if first is None:
-            first = min(self.tokenizer.stop_ids, default=0)
-        return score_text(self.engine, self.tokenizer.encode(text), first)
+        return score_text(self.engine, self.tokenizer.encode(checks.text("text", text)), self.first_id, advance)
+
+    @property
+    def first_id(self) -> int:
+        """What the first token of a text is scored after: the beginning of a sequence, else a stop token."""
+        bos = self.tokenizer.bos_id
+        return min(self.tokenizer.stop_ids, default=0) if bos is None else bos
 
     def close(self) -> None:
         """Give back the model's memory. May be called twice."""

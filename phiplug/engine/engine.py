@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
 from phiplug.engine.backend import GuardedModel
-from phiplug.engine.scheduler import Scheduler
+from phiplug.engine.scheduler import QUEUE, Scheduler
 from phiplug.engine.sequence import RowSequence, Sequence
 from phiplug.engine.stream import Stream
 from phiplug.errors import InvalidParameter, ModelBusy, PromptTooLong, RequestError
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from phiplug.engine.stream import Observer
     from phiplug.spi import Logits, Model, Tokenizer
-    from phiplug.types import Chunk
+    from phiplug.types import Chunk, Completion
 
 T = TypeVar("T")
 
@@ -68,6 +69,30 @@ class Engine:
             raise InvalidParameter("n", f"{count} is not at least 1")
         sequences = self._queued(lambda: self._scheduler.add_choices(request, count))
         return [Stream(self, sequence, finished) for sequence in sequences]
+
+    def completions(self, requests: Ids[Request], finished: Observer | None = None) -> Iterator[Completion]:
+        """Yield the answers to requests in their order, however many there are; they are computed side by side.
+
+        Only a few for each slot are queued at once, so that the queue has room for others.
+
+        Raises:
+            As `submit` does, before anything is computed; and what reading a stream raises.
+        """
+        for request in requests:
+            self._scheduler.admit(request.prompt_ids)
+        at_once = min(QUEUE // 2, 4 * self.model.info.slots)
+        streams: deque[Stream] = deque()
+        try:
+            for request in requests:
+                if len(streams) == at_once:
+                    yield streams[0].completion()
+                    streams.popleft()
+                streams.append(self.submit(request, finished))
+            for stream in streams:
+                yield stream.completion()
+        finally:
+            for stream in streams:
+                stream.close()
 
     def stream_all(self, requests: Iterable[Request]) -> Generator[tuple[int, Chunk]]:
         """Continue several prompts side by side and yield (index of the request, chunk) as chunks come."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from phiplug.errors import NonFiniteLogits
 from phiplug.types import TokenLogprob
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 def log_normalizers(rows: Logits) -> NDArray[np.float64]:
     """Return log(sum(exp(row))) of each row, float64 (n,), for rows of float32 (n, V)."""
-    with np.errstate(all="ignore"):  # a row that is not finite is the draw's to refuse
+    with np.errstate(all="ignore"):  # a row that is not finite is refused where it is used
         largest = rows.max(axis=1, keepdims=True).astype(np.float64)
         normalizers: NDArray[np.float64] = largest[:, 0] + np.log(np.exp(rows - largest).sum(axis=1))
     return normalizers
@@ -43,7 +44,13 @@ def token_logprob(row: Logits, normalizer: float, token: int, top: int, tokenize
 def prompt_logprobs(
     rows: Logits, normalizers: NDArray[np.float64], targets: Sequence[int], top: int, tokenizer: Tokenizer
 ) -> tuple[TokenLogprob, ...]:
-    """Return the log-probability of each target under the row before it: float32 (n, V) for n targets."""
+    """Return the log-probability of each target under the row before it: float32 (n, V) for n targets.
+
+    Raises:
+        NonFiniteLogits: a row has NaN, +inf, or nothing but -inf.
+    """
+    if not np.isfinite(normalizers[: len(targets)]).all():
+        raise NonFiniteLogits("the logits are not finite, so no token has a probability")
     return tuple(
         token_logprob(row, float(normalizer), target, top, tokenizer)
         for row, normalizer, target in zip(rows, normalizers[: len(targets)], targets, strict=True)

@@ -89,6 +89,19 @@ class Scheduler:
         self._arrived.append(sequence)
         return sequence
 
+    def admit(self, ids: Ids[int]) -> None:
+        """Refuse a prompt that cannot be computed, as `add` does.
+
+        Raises:
+            PromptTooLong: the context does not hold it.
+            InvalidParameter: it has an id that the model does not have.
+        """
+        info = self._model.info
+        if len(ids) > info.context_length:
+            raise PromptTooLong(len(ids), info.context_length)
+        if min(ids) < 0 or max(ids) >= info.vocab_size:
+            raise InvalidParameter("prompt", f"has an id outside the model's vocabulary of {info.vocab_size}")
+
     def tidy(self) -> None:
         """Forget those that were cancelled while they waited."""
         self._leave()
@@ -215,7 +228,7 @@ class Scheduler:
         try:
             produced = sequence.accept(rows, normalizers)
         except NonFiniteLogits as error:
-            named = NonFiniteLogits(f"nothing can be drawn from a row of {self._model.name}: {error.message}")
+            named = NonFiniteLogits(f"a row of {self._model.name} is of no use: {error.message}")
             named.__cause__ = error
             for member in (sequence, *family):
                 member.error = named
@@ -265,7 +278,7 @@ class Scheduler:
 
     def _sequence(self, request: Request, sampled: Ids[int] = ()) -> Sequence:
         info = self._model.info
-        self._admit(request.prompt_ids)
+        self.admit(request.prompt_ids)
         return Sequence(
             request,
             self._tokenizer,
@@ -274,14 +287,6 @@ class Scheduler:
             started=time.perf_counter(),
             sampled=sampled,
         )
-
-    def _admit(self, ids: Ids[int]) -> None:
-        """Refuse what cannot be done before anything is computed."""
-        info = self._model.info
-        if len(ids) > info.context_length:
-            raise PromptTooLong(len(ids), info.context_length)
-        if min(ids) < 0 or max(ids) >= info.vocab_size:
-            raise InvalidParameter("prompt", f"has an id outside the model's vocabulary of {info.vocab_size}")
 
     def _autotune(self, sequence: Sequence) -> None:
         """Let the model choose its threads anew; bits that were computed with another number are no longer its own."""

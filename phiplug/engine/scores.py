@@ -5,11 +5,11 @@ Each is a request that asks for the rows of its own prompt, so the loop computes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from phiplug.engine.stream import Stream
 from phiplug.errors import InvalidParameter
 from phiplug.types import Request, SamplingParams, TokenLogprob
 
@@ -42,6 +42,24 @@ class Score:
         tokens = tuple(entry.token for entry in entries)
         return cls(tokens, logprobs, sum(logprobs), all(entry.top[0].token == entry.token for entry in entries))
 
+    @property
+    def perplexity(self) -> float:
+        """exp(-mean log-probability): among how many equally likely tokens the model hesitates, on average."""
+        return _exp(-self.total / len(self.logprobs))
+
+    @property
+    def perplexity_error(self) -> float | None:
+        """The standard error of `perplexity`, as if tokens were independent; None for a single one.
+
+        It is the standard error of the mean, times the slope of exp there, as llama.cpp has it.
+        """
+        count = len(self.logprobs)
+        if count < 2:
+            return None
+        mean = self.total / count
+        variance = math.fsum((logprob - mean) ** 2 for logprob in self.logprobs) / (count - 1)
+        return self.perplexity * math.sqrt(variance / count)
+
 
 def score_continuations(engine: Engine, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Score]:
     """Score continuations, each after a context of its own or a common one, which is then computed once.
@@ -54,15 +72,18 @@ def score_continuations(engine: Engine, pairs: Sequence[tuple[Sequence[int], Seq
         InvalidParameter: a part is empty.
         PromptTooLong: a pair is too long.
     """
-    streams = [_submit(engine, context, continuation) for context, continuation in pairs]
-    return [Score.of(stream.completion().prompt_logprobs) for stream in streams]
+    requests = [_request(context, continuation) for context, continuation in pairs]
+    return [Score.of(done.prompt_logprobs) for done in engine.completions(requests)]
 
 
-def score_text(engine: Engine, ids: Sequence[int], first: int) -> Score:
+def score_text(
+    engine: Engine, ids: Sequence[int], first: int, advance: Callable[[int], None] = lambda _: None
+) -> Score:
     """Score all of a text: `ids` after the id `first`, in windows of the context's length.
 
-    Each id is scored once. The windows are those of lm-evaluation-harness (`get_rolling_token_windows` with one id of
-    context): they follow one another, and the last one reaches back as far as the context allows.
+    Each id is scored once, and `advance` is told of each window how many ids it had. The windows are those of
+    lm-evaluation-harness (`get_rolling_token_windows` with one id of context): they follow one another, and the last
+    one reaches back as far as the context allows.
     """
     size = engine.model.info.context_length
     if not ids:
@@ -72,7 +93,10 @@ def score_text(engine: Engine, ids: Sequence[int], first: int) -> Score:
         end = min(start + size - 1, len(ids))
         reach = max(end - size, 0)
         pairs.append((ids[reach:start], ids[start:end]))
-    parts = score_continuations(engine, pairs)
+    parts = []
+    for done in engine.completions([_request(*pair) for pair in pairs]):
+        parts.append(Score.of(done.prompt_logprobs))
+        advance(len(parts[-1].tokens))
     return Score(
         tuple(token for part in parts for token in part.tokens),
         tuple(logprob for part in parts for logprob in part.logprobs),
@@ -81,17 +105,18 @@ def score_text(engine: Engine, ids: Sequence[int], first: int) -> Score:
     )
 
 
-def _submit(engine: Engine, context: Sequence[int], continuation: Sequence[int]) -> Stream:
+def _request(context: Sequence[int], continuation: Sequence[int]) -> Request:
     for name, part in (("context", context), ("continuation", continuation)):
         if not part:
             raise InvalidParameter(name, "has no token")
-    return engine.submit(
-        Request(
-            (*context, *continuation),
-            _UNUSED,
-            max_tokens=0,
-            repeatable=True,
-            logprobs=1,
-            score_from=len(context),
-        )
+    return Request(
+        (*context, *continuation), _UNUSED, max_tokens=0, repeatable=True, logprobs=1, score_from=len(context)
     )
+
+
+def _exp(exponent: float) -> float:
+    """Return exp, and infinity where a float holds no such number."""
+    try:
+        return math.exp(exponent)
+    except OverflowError:
+        return math.inf

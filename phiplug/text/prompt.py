@@ -70,6 +70,8 @@ class PromptEncoder:
         So does lm-evaluation-harness: a tokenizer spells " Paris" as one token, so "the " and "Paris" would be ids that
         no text has.
         """
+        checks.text("prompt", context)
+        checks.text("continuations", continuation)
         spaces = len(context) - len(context.rstrip())
         if spaces:
             context, continuation = context[:-spaces], context[-spaces:] + continuation
