@@ -74,6 +74,8 @@ class Request:
         may_autotune: the backend may choose its threads anew before this request, which can change the last bits.
         templated: a chat template made the prompt, so a space that the first token only brings along is left out of the
             text (never of the tokens).
+        replayed: tokens that an earlier run of this request drew before it was interrupted. They take the place of the
+            first draws, in passes like those of the first run, and the stream brings their chunks once more.
     """
 
     prompt_ids: tuple[int, ...]
@@ -87,9 +89,11 @@ class Request:
     score_from: int | None = None
     may_autotune: bool = False
     templated: bool = False
+    replayed: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prompt_ids", checks.ids("prompt_ids", self.prompt_ids))
+        object.__setattr__(self, "replayed", checks.ids("replayed", self.replayed))
         object.__setattr__(self, "stop", checks.stops(self.stop))
         if not self.prompt_ids:
             raise InvalidParameter("prompt", "is empty")
@@ -97,6 +101,8 @@ class Request:
             raise InvalidParameter("seed", "is not set", hint="SamplingParams.seeded() picks one")
         least = 1 if self.score_from is None else 0
         object.__setattr__(self, "max_tokens", checks.integer("max_tokens", self.max_tokens, low=least))
+        if len(self.replayed) > self.max_tokens:
+            raise InvalidParameter("replayed", f"{len(self.replayed)} tokens are more than `max_tokens` allows")
         if self.logprobs is not None:
             checks.integer("logprobs", self.logprobs, low=0, high=MAX_LOGPROBS)
         if self.score_from is not None:

@@ -7,6 +7,7 @@ passes, or of the other requests of a batch.
 from __future__ import annotations
 
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 from phiplug.engine.detokenize import Detokenizer, brings_space
@@ -15,8 +16,6 @@ from phiplug.sampling import Sampler
 from phiplug.types import Chunk, FinishReason, Request, Timings, TokenLogprob, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from phiplug.spi import Logits, Tokenizer
 
 
@@ -29,17 +28,14 @@ class Answer:
         cached: how many ids of the prompt needed no computing.
     """
 
-    def __init__(
-        self, request: Request, tokenizer: Tokenizer, *, limit: int, started: float, sampled: Sequence[int] = ()
-    ) -> None:
-        """Begin, or go on after `sampled`.
+    def __init__(self, request: Request, tokenizer: Tokenizer, *, limit: int, started: float) -> None:
+        """Begin.
 
         Args:
-            request: what was asked.
+            request: what was asked; its `replayed` tokens are drawn before any others.
             tokenizer: spells the tokens and knows which of them stop.
-            limit: at most so many tokens are drawn, those of `sampled` included.
+            limit: at most so many tokens are drawn.
             started: when the request came in, in seconds of `time.perf_counter`.
-            sampled: tokens that were drawn before the sequence was interrupted; their text was shown already.
         """
         self.request = request
         self.token = -1
@@ -48,15 +44,14 @@ class Answer:
         self._tokenizer = tokenizer
         self._stop_ids = _stop_ids(request, tokenizer)
         self._limit = limit
-        self._sampler = Sampler(request.sampling, request.prompt_ids, sampled)
+        self._sampler = Sampler(request.sampling, request.prompt_ids)
+        self._replayed = deque(request.replayed)
         self._detokenizer = Detokenizer(drop_space=request.templated and brings_space(tokenizer))
         self._stop = StopFilter(request.stop)
-        self._count = len(sampled)
+        self._count = 0
         self._text = ""
         self._tokens: tuple[int, ...] = ()
         self._clock = _Clock(started)
-        for token in sampled:
-            self._spell(token)
 
     @property
     def has_token(self) -> bool:
@@ -70,7 +65,7 @@ class Answer:
             NonFiniteLogits: the row leaves no token to choose.
         """
         self._clock.logits_came()
-        self.token = self._sampler(row)
+        self.token = self._next_token(row)
         if self.token in self._stop_ids:
             self._end("stop", tokens=())
             return
@@ -97,6 +92,14 @@ class Answer:
         usage = Usage(len(self.request.prompt_ids), self._count, self.cached)
         timings = self._clock.timings(computed=usage.prompt_tokens - self.cached, tokens=self._count)
         return Chunk(self._text, self._tokens, self.finish_reason, usage, timings, logprobs, prompt_logprobs)
+
+    def _next_token(self, row: Logits) -> int:
+        """Draw a token, or repeat what an earlier run of the request drew at this place."""
+        if not self._replayed:
+            return self._sampler(row)
+        token = self._replayed.popleft()
+        self._sampler.remember(token)
+        return token
 
     def _spell(self, token: int) -> str:
         return self._stop.feed(self._detokenizer.feed(self._tokenizer.token_bytes(token)))

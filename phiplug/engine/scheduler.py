@@ -54,15 +54,15 @@ class Scheduler:
         """Whether a step would do nothing."""
         return not (self._pending or self._running or self._waiting or self._arrived)
 
-    def add(self, request: Request, *, sampled: Ids[int] = ()) -> Sequence:
-        """Queue a request, or one that was interrupted after the tokens `sampled`.
+    def add(self, request: Request) -> Sequence:
+        """Queue a request.
 
         Raises:
             PromptTooLong: the context does not hold the prompt.
             InvalidParameter: the prompt has an id that the model does not have.
             ModelBusy: too many requests wait already.
         """
-        return self.enqueue(self._sequence(request, sampled))
+        return self.enqueue(self._sequence(request))
 
     def add_choices(self, request: Request, count: int) -> list[Sequence]:
         """Queue `count` answers to one prompt, the i-th with the seed + i; the prompt is computed once.
@@ -72,7 +72,14 @@ class Scheduler:
         """
         seed = request.sampling.seed or 0
         seeds = [(seed + index) % 2**64 for index in range(count)]
-        requests = [replace(request, sampling=replace(request.sampling, seed=each)) for each in seeds]
+        return self.add_family([replace(request, sampling=replace(request.sampling, seed=each)) for each in seeds])
+
+    def add_family(self, requests: Ids[Request]) -> list[Sequence]:
+        """Queue requests of one prompt, which is computed once: all draw their first token from the same logits.
+
+        Raises:
+            As `add` does.
+        """
         first, *others = [self._sequence(each) for each in requests]
         first.siblings = others
         self.enqueue(first)
@@ -276,16 +283,17 @@ class Scheduler:
 
     # Small change
 
-    def _sequence(self, request: Request, sampled: Ids[int] = ()) -> Sequence:
+    def _sequence(self, request: Request) -> Sequence:
         info = self._model.info
         self.admit(request.prompt_ids)
+        if max(request.replayed, default=0) >= info.vocab_size:
+            raise InvalidParameter("replayed", f"has an id outside the model's vocabulary of {info.vocab_size}")
         return Sequence(
             request,
             self._tokenizer,
             chunk=info.chunk,
             context_length=info.context_length,
             started=time.perf_counter(),
-            sampled=sampled,
         )
 
     def _autotune(self, sequence: Sequence) -> None:

@@ -1,7 +1,8 @@
 """A request on its way through the loop: its ids, of which the first `fed` are in a slot, and what has come of it.
 
 Prefill, decoding, scoring a prompt and going on after an interruption are one rule: feed `ids[fed:]` piece by piece,
-and draw where a piece reaches the end. It knows nothing of the other sequences.
+and draw where a piece reaches the end; after an interruption, draws are replaced by what was drawn before
+(`Request.replayed`). It knows nothing of the other sequences.
 """
 
 from __future__ import annotations
@@ -13,8 +14,6 @@ from phiplug.engine.answer import Answer
 from phiplug.engine.logprobs import prompt_logprobs, token_logprob
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence as Ids
-
     import numpy as np
     from numpy.typing import NDArray
 
@@ -49,20 +48,18 @@ class Sequence:
         chunk: int,
         context_length: int,
         started: float,
-        sampled: Ids[int] = (),
     ) -> None:
-        """Begin a request that came in at `started`, or go on with one whose tokens `sampled` were drawn before.
+        """Begin a request.
 
         Args:
             request: what was asked.
             tokenizer: spells the tokens.
             chunk: prompts are fed in pieces that end at multiples of this.
             context_length: how many tokens a slot holds.
-            started: in seconds of `time.perf_counter`.
-            sampled: tokens that were drawn before an interruption.
+            started: when the request came in, in seconds of `time.perf_counter`.
         """
         self.request = request
-        self.ids = [*request.prompt_ids, *sampled]
+        self.ids = [*request.prompt_ids]
         self.fed = 0
         self.slot: Slot | None = None
         self.outbox: deque[Any] = deque()  # Any: Chunk, or Logits for a `RowSequence`
@@ -74,7 +71,7 @@ class Sequence:
         self._prompt = len(request.prompt_ids)
         self._scored = self._prompt if request.score_from is None else request.score_from - 1
         limit = min(request.max_tokens, context_length - self._prompt + 1)
-        self._answer = Answer(request, tokenizer, limit=limit, started=started, sampled=sampled)
+        self._answer = Answer(request, tokenizer, limit=limit, started=started)
         self._tokenizer = tokenizer
 
     @property

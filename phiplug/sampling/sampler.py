@@ -65,12 +65,16 @@ class Sampler:
         """
         with np.errstate(all="ignore"):  # what overflows is found by the check for finiteness
             token = self._draw(logits)
+        self.remember(token)
+        return token
+
+    def remember(self, token: int) -> None:
+        """Go on as if `token` had been drawn now: what a sequence does that repeats what it drew before."""
         self._position += 1
         self._repeated.add(token)
         self._counted.add(token)
         if self._repetitions:
             self._repetitions.add(token)
-        return token
 
     def distribution(self, logits: NDArray[np.float32]) -> dict[int, float]:
         """Return how probable each token that may be drawn next is; draw nothing and remember nothing.

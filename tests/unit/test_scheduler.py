@@ -192,18 +192,6 @@ def test_a_pass_that_fails_is_run_again_one_by_one_and_only_the_guilty_one_ends(
         bad.completion()
 
 
-def test_a_sequence_goes_on_after_an_interruption_with_the_same_picks():
-    asked = request((1, 2, 3), WARM, max_tokens=9, ignore_stop_ids=True)
-    whole = Engine(Hashing(), Letters()).submit(asked).completion()
-    scheduler = Engine(Hashing(), Letters())._scheduler
-    rest = scheduler.add(asked, sampled=whole.tokens[:4])
-    chunks = []
-    while not rest.is_over:
-        chunks += [chunk for _, chunk in scheduler.step()]
-    assert sum((chunk.tokens for chunk in chunks), ()) == whole.tokens[4:]
-    assert chunks[-1].usage.completion_tokens == 9
-
-
 # Log-probabilities and scores
 
 
