@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := phiplug backends tests bench docs
 
-.PHONY: demo test check fix coverage bench bench-mlx clean
+.PHONY: demo test check fix coverage mutate bench bench-mlx clean
 
 demo: .venv/demo
 	$(BIN)/phiplug run -m smollm2 -b llama-cpp --system "You are a poet." "Write a haiku about ice hockey." -n 80
@@ -50,6 +50,10 @@ coverage: .venv/test
 	for package in sampling engine gguf; do \
 		$(BIN)/python -m coverage report --include="phiplug/$$package/*" --fail-under=99 || exit 1; \
 	done
+
+# Thirty small faults, one at a time, each of which the tests have to notice; about fifteen minutes.
+mutate: .venv/test
+	$(BIN)/python tests/mutate.py
 
 bench: .venv/test
 	$(BIN)/python -m pytest bench
