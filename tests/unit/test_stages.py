@@ -133,6 +133,11 @@ def test_a_greedy_draw_goes_through_the_filters_or_past_them():
     assert kept("mlx-lm", logits, **always) == [0]
 
 
+def test_top_n_sigma_multiplies_the_deviation():
+    assert kept("llama.cpp", [0, 5, 10], top_n_sigma=1.0) == [2]  # the deviation is 4.08
+    assert kept("llama.cpp", [0, 5, 10], top_n_sigma=1.5) == [1, 2]
+
+
 def test_top_n_sigma_looks_at_logits_that_are_not_masked():
     assert kept("llama.cpp", [0, 1, 2, 3, -np.inf], top_n_sigma=1.0) == [2, 3]
 
