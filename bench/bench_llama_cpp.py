@@ -18,6 +18,7 @@ from bench.pairs import Benchmark, paired
 from phiplug.llm import LLM
 from phiplug.load import load
 from phiplug.types import Request, SamplingParams
+from phiplug_llama_cpp.bits import BF16, FLASH_ATTENTION
 
 REFERENCE = "smollm2"
 PROMPT = "Write a haiku about ice hockey."
@@ -45,6 +46,7 @@ class BareLoop:
         params = llama_cpp.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch = CTX, 512, 512
         params.n_threads = params.n_threads_batch = threads
+        params.type_v, params.flash_attn_type = BF16, FLASH_ATTENTION  # as phiplug's: docs/decisions/bits.md
         self.context = llama_cpp.llama_init_from_model(self.model, params)
         self.memory = llama_cpp.llama_get_memory(self.context)
         self.vocab_size = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self.model))

@@ -9,6 +9,8 @@ from pathlib import Path
 import llama_cpp
 import numpy as np
 
+from phiplug_llama_cpp.bits import BF16, FLASH_ATTENTION
+
 
 @llama_cpp.llama_log_callback
 def quiet(level, text, data):
@@ -23,7 +25,7 @@ def model_parameters(api):
 
 
 class BareLoop:
-    """`llama_decode` and an argmax on one sequence."""
+    """`llama_decode` and an argmax on one sequence, with the cache of docs/decisions/bits.md."""
 
     def __init__(self, path: Path, *, context_length: int, threads: int = 1) -> None:
         llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
@@ -31,10 +33,11 @@ class BareLoop:
         params = llama_cpp.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch = context_length, 512, 512
         params.n_threads = params.n_threads_batch = threads
+        params.type_v, params.flash_attn_type = BF16, FLASH_ATTENTION
         self.context = llama_cpp.llama_init_from_model(self.model, params)
         self.width = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self.model))
 
-    def greedy(self, ids: list[int], count: int, stop_ids: Collection[int]) -> list[int]:
+    def greedy(self, ids: list[int], count: int, stop_ids: Collection[int] = ()) -> list[int]:
         """Return at most `count` tokens after `ids`, the stop token left out."""
         llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self.context), True)
         tokens, pending = [], ids

@@ -1,7 +1,7 @@
 """Breaks one line at a time, and asks the tests whether they notice: `make mutate`.
 
-Thirty mutants, chosen by a fixed seed: comparisons, arithmetic, constants, conditions of sampling/, engine/ and gguf/. A
-mutant that survives is either a missing test or a change that alters nothing; `HARMLESS` names the latter, and why.
+Thirty mutants, chosen by a fixed seed: comparisons, arithmetic, constants, conditions of sampling/, engine/ and gguf/.
+A mutant that survives is either a missing test or a change that alters nothing; `HARMLESS` names the latter, and why.
 """
 
 from __future__ import annotations

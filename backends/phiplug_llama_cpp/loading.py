@@ -131,7 +131,7 @@ def _load(files: ModelFiles, options: LoadOptions, ctrl_c: CtrlC) -> LlamaCppMod
         equal_passes=bits.equal_passes,
         row_independence=bits.row_independence,
         features=_features(options, tuning),
-        metadata=_metadata(engine, since),
+        metadata=_metadata(engine, since, bits),
     )
     return LlamaCppModel(engine, context, info, tuning)
 
@@ -305,14 +305,14 @@ def _cpu_features(api: Any) -> list[str]:  # Any: an engine without types
     return re.findall(r"(\w+) = 1", api.llama_print_system_info().decode())
 
 
-def _metadata(engine: Library, since: int) -> dict[str, str]:
-    """Gather what speed and logits depend on."""
-    flash = engine.log.find("Flash Attention", since) or "unknown"
+def _metadata(engine: Library, since: int, bits: Bits) -> dict[str, str]:
+    """Gather what speed and logits depend on; llama.cpp says what it made of flash attention where it was to decide."""
+    flash = engine.log.find("Flash Attention", since) or ("enabled" if bits.context else "unknown")
     offloaded = engine.log.find("offloaded", since)
     metadata = {
         "features": " ".join(_cpu_features(engine.api)),
         "flash attention": flash.rpartition(" ")[2],
-        "kv cache": "f16",
+        "kv cache": "f16 keys, bf16 values" if bits.context else "f16",
         "batch": f"{CHUNK} tokens",
     }
     return metadata | ({"offloaded": offloaded.partition("offloaded ")[2]} if offloaded else {})

@@ -60,8 +60,17 @@ def file(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("type_", "letter", "value"),
-    [(0, "B", 200), (1, "b", -100), (2, "H", 60_000), (3, "h", -30_000), (4, "I", 2**32 - 1), (5, "i", -(2**31))]
-    + [(10, "Q", 2**64 - 1), (11, "q", -(2**63)), (12, "d", 0.1)],
+    [
+        (0, "B", 200),
+        (1, "b", -100),
+        (2, "H", 60_000),
+        (3, "h", -30_000),
+        (4, "I", 2**32 - 1),
+        (5, "i", -(2**31)),
+        (10, "Q", 2**64 - 1),
+        (11, "q", -(2**63)),
+        (12, "d", 0.1),
+    ],
 )
 def test_a_number_of_each_type_comes_back_as_it_was(file, type_, letter, value):
     path = file(made(entry("a.number", type_, struct.pack(f"<{letter}", value))))
