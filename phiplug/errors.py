@@ -6,7 +6,8 @@ The tree::
       ModelError        ModelNotFound · ModelCorrupt · ModelUnsupported · DownloadFailed
       PluginError       PluginLoadError · BackendNotFound · BackendAmbiguous · BackendUnavailable · ContractMismatch
       RequestError      InvalidParameter(name) · UnsupportedParameter(name) · PromptTooLong · TemplateFailed · ModelBusy
-      GenerationError   BackendFailed · NonFiniteLogits · OutOfMemory
+      GenerationError   BackendFailed · NonFiniteLogits · OutOfMemory · EngineDied
+      EngineUnavailable(retry_after)
       NotInstalled
 
 `outcome_of` says what an error means outside Python: an exit code, an HTTP status and an OpenAI error type. This
@@ -126,7 +127,7 @@ class TemplateFailed(RequestError):
 
 
 class ModelBusy(RequestError):
-    """This thread already has a stream open on the model."""
+    """Too many requests wait for the model already."""
 
 
 class GenerationError(PhiplugError):
@@ -143,6 +144,22 @@ class NonFiniteLogits(GenerationError):
 
 class OutOfMemory(GenerationError):
     """The engine could not get the memory that it needs."""
+
+
+class EngineDied(GenerationError):
+    """The process that computes ended, and this request could not go on in another one."""
+
+
+class EngineUnavailable(PhiplugError):
+    """The process that computes ended too often; it is tried again later.
+
+    Attributes:
+        retry_after: in so many seconds.
+    """
+
+    def __init__(self, message: str, *, retry_after: int, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
 
 
 class NotInstalled(PhiplugError):
@@ -180,11 +197,13 @@ _OUTCOMES: dict[type[PhiplugError], Outcome] = {
     UnsupportedParameter: Outcome(2, 400, "invalid_request_error"),
     PromptTooLong: Outcome(2, 400, "invalid_request_error"),
     TemplateFailed: Outcome(2, 400, "invalid_request_error"),
-    ModelBusy: Outcome(1, 503, "server_error"),
+    ModelBusy: Outcome(1, 429, "rate_limit_error"),
     GenerationError: Outcome(1, 500, "server_error"),
     BackendFailed: Outcome(1, 500, "server_error"),
     NonFiniteLogits: Outcome(1, 500, "server_error"),
     OutOfMemory: Outcome(1, 503, "server_error"),
+    EngineDied: Outcome(1, 500, "server_error"),
+    EngineUnavailable: Outcome(1, 503, "server_error"),
     NotInstalled: Outcome(1, 500, "server_error"),
 }
 

@@ -161,16 +161,20 @@ class Engine:
 
 
 def merged(streams: Ids[Stream]) -> Generator[tuple[int, Chunk]]:
-    """Yield (index of the stream, chunk) of several streams of one engine, each chunk as soon as it is there."""
+    """Yield (index of the stream, chunk) of several streams of one engine, each chunk as soon as it is there.
+
+    A stream that another thread closes brings no more chunks, and the others go on.
+    """
     live = dict(enumerate(streams))
     try:
         while live:
             Stream.wait_any(list(live.values()))
             for index, stream in list(live.items()):
                 while stream.is_ready:
-                    chunk = next(stream)
-                    yield index, chunk
-                    if chunk.finish_reason:
+                    chunk = next(stream, None)
+                    if chunk is not None:
+                        yield index, chunk
+                    if chunk is None or chunk.finish_reason:
                         del live[index]
                         break
     finally:

@@ -18,7 +18,7 @@ def test_every_class_has_an_outcome_of_its_own(cls):
     outcome = errors._OUTCOMES[cls]
     assert outcome.exit_code in (1, 2)
     assert 400 <= outcome.http_status < 600
-    assert outcome.openai_type in ("invalid_request_error", "server_error")
+    assert outcome.openai_type in ("invalid_request_error", "server_error", "rate_limit_error")
 
 
 def test_the_tree_in_the_docstring_names_every_class():
