@@ -28,6 +28,7 @@ COMMANDS = {
     "models": "List, fetch, look into and remove models.",
     "backends": "List the backends and whether they work here.",
     "plugins": "List, check, begin and install plugins.",
+    "perplexity": "Measure how well a model predicts a text.",
     "parity": "Measure how far two engines agree.",
     "bench": "Measure how fast engines run one model.",
     "compare": "Compare benchmark runs, across engines and machines.",

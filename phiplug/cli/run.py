@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from phiplug.cli.flags import OUTPUT, PROMPT, LoadFlags, SamplingFlags, command_app, takes
+from phiplug.cli.stdin import standard_input
 from phiplug.errors import InvalidParameter
 
 if TYPE_CHECKING:
@@ -80,23 +80,12 @@ def _prompt(prompt: str, flags: RunFlags) -> str | list[Message]:
     """Return what is asked: a text, or a conversation where there is a system message."""
     from phiplug.types import Message
 
-    text = _standard_input() if prompt == "-" else prompt
+    text = standard_input("prompt") if prompt == "-" else prompt
     if flags.system is None:
         return text
     if not text:
         raise InvalidParameter("prompt", "is empty")
     return [Message("system", flags.system), Message("user", text)]
-
-
-def _standard_input() -> str:
-    if sys.stdin is None:  # what Python makes of a closed one
-        raise InvalidParameter("prompt", "standard input is closed")
-    try:
-        text = sys.stdin.read()
-        text.encode()  # in some locales Python reads what is no text as lone surrogates
-    except UnicodeError as error:
-        raise InvalidParameter("prompt", f"standard input is not text: {error}") from None
-    return text
 
 
 def _request(llm: LLM, prompt: str | list[Message], params: SamplingParams, flags: RunFlags) -> Request:

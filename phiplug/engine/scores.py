@@ -49,12 +49,13 @@ class Score:
 
     @property
     def perplexity_error(self) -> float | None:
-        """The standard error of `perplexity`, as if tokens were independent; None for a single one.
+        """The standard error of `perplexity`, as if tokens were independent.
 
-        It is the standard error of the mean, times the slope of exp there, as llama.cpp has it.
+        It is the standard error of the mean, times the slope of exp there, as llama.cpp has it; None for a single
+        token, and where the perplexity is infinite.
         """
         count = len(self.logprobs)
-        if count < 2:
+        if count < 2 or self.perplexity == math.inf:
             return None
         mean = self.total / count
         variance = math.fsum((logprob - mean) ** 2 for logprob in self.logprobs) / (count - 1)

@@ -304,5 +304,10 @@ def test_the_perplexity_of_a_score_comes_with_its_standard_error():
     assert score.perplexity == pytest.approx(math.exp(7 / 3))
     error = statistics.stdev(logprobs) / math.sqrt(3)
     assert score.perplexity_error == pytest.approx(math.exp(7 / 3) * error)
-    single = Score((1,), (-1e6,), -1e6, greedy=False)
-    assert (single.perplexity, single.perplexity_error) == (math.inf, None)
+    assert Score((1,), (-1.0,), -1.0, greedy=False).perplexity_error is None
+
+
+def test_the_perplexity_of_what_is_impossible_is_infinite_and_has_no_error():
+    for worst in (-math.inf, -1e6):
+        score = Score((1, 2), (-1.0, worst), worst - 1.0, greedy=False)
+        assert (score.perplexity, score.perplexity_error) == (math.inf, None)
