@@ -137,39 +137,9 @@ class LLM:
         )
         return self.submit(self._asked(prompt, options))
 
-    def generate(
-        self,
-        prompt: str | Sequence[MessageLike],
-        *,
-        max_tokens: int = 512,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        top_k: int | None = None,
-        min_p: float | None = None,
-        repeat_penalty: float | None = None,
-        repeat_last_n: int | None = None,
-        seed: int | None = None,
-        stop: str | Sequence[str] = (),
-        raw: bool = False,
-        logprobs: int | None = None,
-        params: SamplingParams | None = None,
-    ) -> Completion:
-        """Answer, whole. Arguments and errors are those of `stream`."""
-        return self.stream(
-            prompt,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            top_k=top_k,
-            min_p=min_p,
-            repeat_penalty=repeat_penalty,
-            repeat_last_n=repeat_last_n,
-            seed=seed,
-            stop=stop,
-            raw=raw,
-            logprobs=logprobs,
-            params=params,
-        ).completion()
+    def generate(self, prompt: str | Sequence[MessageLike], **options: Unpack[StreamOptions]) -> Completion:
+        """Answer, whole. Options and errors are those of `stream`."""
+        return self.submit(self._asked(prompt, options)).completion()
 
     def choices(
         self, prompt: str | Sequence[MessageLike], n: int, **options: Unpack[StreamOptions]
@@ -178,7 +148,18 @@ class LLM:
 
         The prompt is computed once. Options and errors are those of `stream`.
         """
-        return merged(self.engine.choices(self._asked(prompt, options), n, self._finished))
+        return merged(self.submit_choices(self._asked(prompt, options), n))
+
+    def best_of(self, prompt: str | Sequence[MessageLike], n: int, **options: Unpack[StreamOptions]) -> Completion:
+        """Draw `n` answers to one prompt, as `choices` does, and return the one whose tokens are likeliest on average.
+
+        Ties go to the lowest number, and an answer without a token loses to all others. Options and errors are those of
+        `stream`; log-probabilities come with the answer, at least those of its tokens.
+        """
+        asked = self._asked(prompt, options)
+        request = asked if asked.logprobs is not None else replace(asked, logprobs=0)
+        answers = [stream.completion() for stream in self.submit_choices(request, n)]
+        return max(answers, key=lambda answer: answer.mean_logprob)
 
     def generate_all(
         self, prompts: Sequence[str | Sequence[MessageLike]], **options: Unpack[StreamOptions]
@@ -238,6 +219,14 @@ class LLM:
             PromptTooLong: the context does not hold the prompt and one token more.
         """
         return self.engine.submit(request, self._finished)
+
+    def submit_choices(self, request: Request, n: int) -> list[Stream]:
+        """Start on `n` answers to one request, the i-th with its seed + i; the prompt is computed once.
+
+        Raises:
+            As `submit` does.
+        """
+        return self.engine.choices(request, n, self._finished)
 
     def _asked(self, prompt: str | Sequence[MessageLike], options: StreamOptions) -> Request:
         """Turn what `stream` takes into a request."""

@@ -6,6 +6,7 @@ models, files or engines.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -195,6 +196,11 @@ class Completion:
     sampling: SamplingParams
     logprobs: tuple[TokenLogprob, ...] = ()
     prompt_logprobs: tuple[TokenLogprob, ...] = ()
+
+    @property
+    def mean_logprob(self) -> float:
+        """The mean log-probability of the tokens; -inf where there is none, or none was asked for."""
+        return sum(entry.logprob for entry in self.logprobs) / len(self.logprobs) if self.logprobs else -math.inf
 
     @classmethod
     def of(cls, request: Request, chunks: Sequence[Chunk] | Iterator[Chunk]) -> Completion:

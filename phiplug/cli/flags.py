@@ -75,7 +75,7 @@ class ModelFlags:
         bool, typer.Option("-v", "--verbose", rich_help_panel=OUTPUT, help="Let the engine's own log through.")
     ] = False
 
-    def load_on(self, backend: str) -> LLM:
+    def load_on(self, backend: str, *, slots: int = 1) -> LLM:
         """Load the model that these flags name on a backend; a download shows a bar."""
         from phiplug.cli.progress import DownloadBar
         from phiplug.load import load
@@ -85,6 +85,7 @@ class ModelFlags:
             backend=backend,
             device=self.device,
             ctx_size=self.ctx_size,
+            slots=slots,
             threads=self.threads,
             gpu_layers=self.gpu_layers,
             exact_scales=self.exact_scales,
@@ -106,9 +107,9 @@ class LoadFlags(ModelFlags):
         ),
     ] = "auto"
 
-    def load(self) -> LLM:
-        """Load the model that these flags name."""
-        return self.load_on(self.backend)
+    def load(self, *, slots: int = 1) -> LLM:
+        """Load the model that these flags name, for so many answers at once."""
+        return self.load_on(self.backend, slots=slots)
 
 
 @dataclass(frozen=True, slots=True)

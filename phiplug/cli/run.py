@@ -9,14 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from phiplug.cli.flags import OUTPUT, PROMPT, LoadFlags, SamplingFlags, command_app, takes
+from phiplug.cli.logprobs import logprob_as_json, show_logprobs
 from phiplug.cli.stdin import standard_input
 from phiplug.errors import InvalidParameter
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from phiplug.llm import LLM, Stream
-    from phiplug.types import Completion, Message, Request, SamplingParams, Timings, Usage
+    from phiplug.types import Message, Request, SamplingParams, Timings, TokenLogprob, Usage
 
 app = command_app()
+
+MOST_SLOTS = 8
+"""Answers that are computed side by side: each takes a context of memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,21 @@ class RunFlags:
     no_stream: Annotated[
         bool, typer.Option("--no-stream", rich_help_panel=OUTPUT, help="Print it when it is whole.")
     ] = False
+    choices: Annotated[
+        int | None,
+        typer.Option("--choices", min=1, rich_help_panel=OUTPUT, help="So many answers.", show_default="one"),
+    ] = None
+    logprobs: Annotated[
+        int | None,
+        typer.Option(
+            "--logprobs",
+            min=0,
+            max=20,
+            rich_help_panel=OUTPUT,
+            help="Each token's probability, and so many of the likeliest.",
+            show_default=False,
+        ),
+    ] = None
     as_json: Annotated[bool, typer.Option("--json", rich_help_panel=OUTPUT, help="One line with everything.")] = False
 
 
@@ -57,12 +78,13 @@ def run(
     params = sampling.params()  # what is out of range is said before a model is loaded
     _refuse_for_raw(load, flags)
     asked = _prompt(prompt, flags)
-    with load.load() as llm:
-        stream = llm.submit(_request(llm, asked, params, flags))
+    with load.load(slots=min(flags.choices or 1, MOST_SLOTS)) as llm:
+        streams = llm.submit_choices(_request(llm, asked, params, flags), flags.choices or 1)
         if flags.as_json:
-            typer.echo(json.dumps(_report(llm, stream.completion())))
+            reports = [_report(llm, stream) for stream in streams]
+            typer.echo(json.dumps(reports[0] if flags.choices is None else reports))
         else:
-            _print(llm, stream, whole=flags.no_stream)
+            _print_all(llm, streams, whole=flags.no_stream)
 
 
 def _refuse_for_raw(load: LoadFlags, flags: RunFlags) -> None:
@@ -92,19 +114,32 @@ def _request(llm: LLM, prompt: str | list[Message], params: SamplingParams, flag
     from phiplug.llm import PromptOptions
 
     options = PromptOptions(flags.raw, flags.strict_content)
-    return llm.request(prompt, params, options, max_tokens=flags.max_tokens, stop=tuple(flags.stop or ()))
+    stop = tuple(flags.stop or ())
+    return llm.request(prompt, params, options, max_tokens=flags.max_tokens, stop=stop, logprobs=flags.logprobs)
+
+
+def _print_all(llm: LLM, streams: Sequence[Stream], *, whole: bool) -> None:
+    """Print answers one after another, a rule with the seed before each where there are several."""
+    for stream in streams:
+        if len(streams) > 1:
+            print(f"--- seed {stream.request.sampling.seed} ---", flush=True)
+        _print(llm, stream, whole=whole)
 
 
 def _print(llm: LLM, stream: Stream, *, whole: bool) -> None:
-    """Print the text as it comes, or when it is whole; then a line of statistics on stderr."""
+    """Print the text as it comes, or when it is whole; then log-probabilities and a line of statistics on stderr."""
     text = ""
+    logprobs: list[TokenLogprob] = []
     for chunk in stream:
         text += chunk.text
+        logprobs += chunk.logprobs
         if not whole:
             print(chunk.text, end="", flush=True)
     if whole:
         print(text, end="")
     print("" if text.endswith("\n") else "\n", end="", flush=True)
+    if logprobs:
+        show_logprobs(logprobs)
     if chunk.usage and chunk.timings:
         line = summary(llm, chunk.usage, chunk.timings)
         cut = " · cut off: " + _limit(llm, chunk.usage) if chunk.finish_reason == "length" else ""
@@ -141,15 +176,18 @@ def summary(llm: LLM, usage: Usage, timings: Timings) -> str:
     )
 
 
-def _report(llm: LLM, completion: Completion) -> dict[str, Any]:  # Any: what JSON holds
+def _report(llm: LLM, stream: Stream) -> dict[str, Any]:  # Any: what JSON holds
     """Return everything about one answer, for --json."""
+    completion = stream.completion()
+    asked = stream.request.logprobs is not None
+    logprobs = {"logprobs": list(map(logprob_as_json, completion.logprobs))} if asked else {}
     from phiplug.load import cache
     from phiplug.models.hub import checksum_of
     from phiplug.transcript import biases_as_json
 
     info, timings = llm.info, completion.timings
     path = llm.files.path
-    return {
+    return logprobs | {
         "text": completion.text,
         "tokens": completion.tokens,
         "prompt_tokens": completion.usage.prompt_tokens,

@@ -119,6 +119,53 @@ def test_a_stop_string_ends_the_answer(phiplug):
     assert stopped["finish_reason"] == "stop"
 
 
+def answers(ran):
+    return [(report["sampling"]["seed"], report["text"]) for report in json.loads(ran.out)]
+
+
+def test_several_choices_have_seeds_that_follow_one_another(phiplug):
+    several = answers(phiplug("run", "hello", *TOY, "--choices", "3", "--json"))
+    alone = [
+        json.loads(phiplug("run", "hello", "-b", "toy", "-n", "12", "--seed", str(n), "--json").out) for n in "123"
+    ]
+    assert several == [(report["sampling"]["seed"], report["text"]) for report in alone]
+
+
+def test_more_choices_are_answered_than_are_computed_at_once(phiplug):
+    assert len(answers(phiplug("run", "hello", *TOY, "--choices", "20", "--json"))) == 20
+
+
+def test_choices_are_divided_by_rules_with_their_seeds(phiplug):
+    several = answers(phiplug("run", "hello", *TOY, "--choices", "2", "--json"))
+    ran = phiplug("run", "hello", *TOY, "--choices", "2")
+    assert ran.out == "".join(f"--- seed {seed} ---\n{text.rstrip(chr(10))}\n" for seed, text in several)
+    assert [line.count("new tokens") for line in ran.err.splitlines()] == [1, 1]
+    assert len(answers(phiplug("run", "hello", *TOY, "--choices", "1", "--json"))) == 1
+
+
+def test_log_probabilities_are_a_table_on_stderr(phiplug):
+    plain = phiplug("run", "hello", *TOY)
+    ran = phiplug("run", "hello", *TOY, "--logprobs", "2")
+    assert ran.out == plain.out
+    heading, _, *rows = [line for line in ran.err.splitlines() if line.strip()][:-1]
+    assert heading.split() == ["token", "probability", "likeliest"]
+    assert len(rows) == 12
+    assert all(row.count("%") == 3 for row in rows)
+    alone = phiplug("run", "hello", *TOY, "--logprobs", "0").err
+    assert alone.count("%") == 12
+    assert "likeliest" not in alone
+
+
+def test_log_probabilities_are_in_the_json_where_they_are_asked_for(phiplug):
+    report = json.loads(phiplug("run", "hello", *TOY, "--logprobs", "2", "--json").out)
+    assert [entry["token"] for entry in report["logprobs"]] == report["tokens"]
+    assert b"".join(bytes(entry["bytes"]) for entry in report["logprobs"]).decode() == report["text"]
+    for entry in report["logprobs"]:
+        assert entry.keys() == {"token", "text", "bytes", "logprob", "top"}
+        assert len(entry["top"]) == 2
+        assert entry["logprob"] <= entry["top"][0]["logprob"] <= 0
+
+
 def test_a_raw_prompt_meets_no_template(phiplug):
     raw = json.loads(phiplug("run", "hello", *TOY, "--json", "--raw").out)
     assert raw["prompt_tokens"] < json.loads(phiplug("run", "hello", *TOY, "--json").out)["prompt_tokens"]
@@ -168,6 +215,8 @@ BAD = {
         "UnsupportedParameter",
     ),
     "a bias for no id": (["run", "x", *TOY, "--logit-bias", "9999=1"], 2, "logit_bias: ", "InvalidParameter"),
+    "no choice": (["run", "x", *TOY, "--choices", "0"], 2, "invalid value for '--choices'", "UsageError"),
+    "21 of the likeliest": (["run", "x", *TOY, "--logprobs", "21"], 2, "invalid value for '--logprobs'", "UsageError"),
     "an unknown model": (["run", "x", "-m", "smolm2"], 1, "did you mean smollm2?", "ModelNotFound"),
     "an unknown backend": (["run", "x", "-b", "tpu"], 2, "'tpu' is not installed (installed: ", "BackendNotFound"),
     "a missing file": (["run", "x", "-m", "./none.gguf"], 1, "there is no file", "ModelNotFound"),

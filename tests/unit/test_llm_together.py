@@ -79,6 +79,25 @@ def test_an_observer_hears_of_each_choice(llm, monkeypatch):
     assert sorted(heard) == [7, 8, 9]
 
 
+@pytest.mark.parametrize("logprobs", [None, 3])
+def test_the_best_of_several_answers_has_the_highest_mean_log_probability(llm, logprobs):
+    best = llm.best_of(PROMPT, 6, seed=40, logprobs=logprobs, **WARM)
+    alone = [llm.generate(PROMPT, seed=40 + index, logprobs=0, **WARM) for index in range(6)]
+    means = [statistics.fmean(entry.logprob for entry in answer.logprobs) for answer in alone]
+    assert best.tokens == alone[means.index(max(means))].tokens
+    assert best.mean_logprob == pytest.approx(max(means))
+    assert {len(entry.top) for entry in best.logprobs} == {logprobs or 0}
+
+
+def test_an_answer_without_a_token_is_never_the_best(llm):
+    stops = dict.fromkeys(llm.tokenizer.stop_ids, 18.0)  # some seeds stop at once
+    options = WARM | {"params": phiplug.SamplingParams(logit_bias=stops)}
+    counts = [len(llm.generate(PROMPT, seed=seed, **options).tokens) for seed in range(8)]
+    assert 0 in counts
+    assert any(counts)
+    assert llm.best_of(PROMPT, 8, seed=0, **options).tokens
+
+
 # Batches
 
 
