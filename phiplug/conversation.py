@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from phiplug.errors import InvalidParameter, PhiplugError, RequestError
+from phiplug.errors import InvalidParameter, RequestError
 from phiplug.llm import PromptOptions
 from phiplug.transcript import AnswerOptions, Transcript, read_transcript
 from phiplug.types import Message
@@ -134,7 +134,7 @@ class Reply:
     def __next__(self) -> Chunk:
         try:
             chunk = next(self._stream)
-        except PhiplugError:
+        except Exception:
             self._open = False
             raise
         self.text += chunk.text

@@ -19,7 +19,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from phiplug.errors import PhiplugError, PhiplugWarning, outcome_of
+from phiplug.errors import PhiplugError, PhiplugWarning, PluginError, outcome_of
 from phiplug.printable import printable
 
 COMMANDS = {
@@ -51,7 +51,7 @@ class _Commands(TyperGroup):
         try:
             code = super().main(*args, **settings | {"standalone_mode": False, "color": _color()})
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EBADF, errno.EIO):
+            if not is_lost_output(error):
                 raise
             _let_go_of_stdout()
             complain(PhiplugError(f"the output cannot be written: {error.strerror}"))
@@ -101,6 +101,12 @@ class _Commands(TyperGroup):
         except BrokenPipeError:
             _let_go_of_stdout()
             raise typer.Exit(0) from None
+        except Exception as error:
+            name = ctx.invoked_subcommand
+            if name not in self._of_plugins or isinstance(error, typer.Exit | typer.Abort | MISTYPED):
+                raise
+            complain(PluginError(f"the plugin command {name!r} failed: {as_phiplug_error(error).message}"))
+            raise typer.Exit(1) from None
 
 
 def _command(arguments: list[str]) -> str:
@@ -168,6 +174,24 @@ def complain(error: PhiplugError) -> None:
     """Print an error as one line on stderr, with its class for scripts to look for."""
     typer.secho("error: ", fg="red", bold=True, err=True, nl=False, color=_color())
     typer.secho(f"{with_flags(str(error))} [{type(error).__name__}]", err=True)
+
+
+def note(text: str) -> None:
+    """Print something on stderr that is neither an answer nor an error."""
+    typer.secho(text, dim=True, err=True, color=_color())
+
+
+def as_phiplug_error(error: Exception) -> PhiplugError:
+    """Return an error that nobody expected as one that can be shown on one line."""
+    if isinstance(error, PhiplugError):
+        return error
+    return PhiplugError(": ".join(filter(None, (type(error).__name__, str(error)))), hint="this is a bug: report it")
+
+
+def is_lost_output(error: Exception) -> bool:
+    """Whether an error says that nothing more can be printed: the reader has gone, or the disk is full."""
+    lost = (errno.EPIPE, errno.ENOSPC, errno.EBADF, errno.EIO)
+    return isinstance(error, OSError) and error.errno in lost
 
 
 def with_flags(text: str) -> str:

@@ -1,6 +1,6 @@
-"""A line of a chat that begins with a slash -> what it does to the session.
+"""Obeys the lines of a chat that begin with a slash.
 
-The commands are the table at the end. A line that is to be said, and not obeyed, begins with a space.
+The commands are in the table at the end. A message that begins with a slash needs a space before it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from phiplug.cli.chat import note
+from phiplug.cli import note
 from phiplug.errors import InvalidParameter, UnsupportedParameter
 from phiplug.transcript import SETTINGS, AnswerOptions
 
 if TYPE_CHECKING:
-    from phiplug.cli.chat import Session
     from phiplug.cli.flags import LoadFlags
+    from phiplug.cli.session import Session
     from phiplug.cli.terminal import Completions
     from phiplug.llm import LLM
 
@@ -52,7 +52,7 @@ def obey(line: str, session: Session) -> None:
         PhiplugError: there is no such command, or it cannot be done; the conversation is as before.
     """
     name, _, rest = line[1:].partition(" ")
-    command = COMMANDS.get(name)
+    command = COMMANDS.get(_ALIASES.get(name, name))
     if command is None:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean /{near[0]}?" if near else "/help lists them; a message that begins with / needs a space"
@@ -111,13 +111,13 @@ def _set(session: Session, text: str) -> None:
 
 
 def _save(session: Session, file: str) -> None:
-    session.conversation.save(Path(file).expanduser())
+    session.conversation.save(Path(file))
     count = len(session.conversation.messages)
     note(f"{count} message{'s are' if count != 1 else ' is'} saved in {file}")
 
 
 def _load(session: Session, file: str) -> None:
-    transcript = session.conversation.load(Path(file).expanduser())
+    transcript = session.conversation.load(Path(file))
     session.forget()
     count = len(transcript.messages)
     note(f"going on after {count} message{'s' if count != 1 else ''}")
@@ -201,6 +201,8 @@ COMMANDS = {
     "load": Slash("FILE", "go on with a conversation that was saved", _load),
     "backend": Slash("NAME", "let another engine go on with the conversation", _backend),
     "stats": Slash("", "what answers, how, and how fast", _stats),
-    "exit": Slash("", "leave", _exit),
+    "exit": Slash("", "leave, as /quit and /bye do", _exit),
 }
 """Name -> command. A usage that begins with a capital letter must be given."""
+
+_ALIASES = {"quit": "exit", "bye": "exit"}

@@ -13,6 +13,7 @@ from dataclasses import fields
 
 import pytest
 
+from phiplug.conversation import Conversation
 from phiplug.errors import UnsupportedParameter
 
 PHIPLUG = (sys.executable, "-c", "from phiplug.cli import main; main()")
@@ -64,6 +65,9 @@ WRONG = {
     "/rset": "there is no /rset (did you mean /reset?) [InvalidParameter]",
     "/etc/passwd": "a message that begins with / needs a space",
     "/save": "save: needs FILE [InvalidParameter]",
+    "/load ~nosuch/x": "~nosuch/x cannot be read: No such file or directory [InvalidParameter]",
+    "/save ~nosuch/x": "~nosuch/x cannot be written: No such file or directory [InvalidParameter]",
+    "/load a\0b": "cannot be read: embedded null byte [InvalidParameter]",
     "/load none.json": "none.json cannot be read: No such file or directory [InvalidParameter]",
     "/reset now": "reset: takes nothing, and there is 'now' [InvalidParameter]",
     "/backend tpu": "'tpu' is not installed",
@@ -89,8 +93,27 @@ def test_help_names_every_command(phiplug):
         assert command.summary in ran.err
 
 
-def test_nothing_is_read_after_exit(phiplug):
-    assert phiplug(*TOY, stdin="/exit\nhello\n").out == ""
+@pytest.mark.parametrize("leave", ["/exit", "/quit", "/bye"])
+def test_nothing_is_read_after_leaving(phiplug, leave):
+    ran = phiplug(*TOY, stdin=f"{leave}\nhello\n")
+    assert (ran.code, ran.out, ran.err) == (0, "", "")
+
+
+def test_an_error_that_nobody_expected_costs_a_turn_and_the_chat_goes_on(phiplug, monkeypatch):
+    answers = iter([ZeroDivisionError("of a plugin"), None])
+    send = Conversation.send
+
+    def fail_once(self, text):
+        error = next(answers)
+        if error:
+            raise error
+        return send(self, text)
+
+    monkeypatch.setattr(Conversation, "send", fail_once)
+    ran = phiplug(*TOY, stdin="hello\nand you?\n")
+    assert ran.code == 1
+    assert ran.err.startswith("error: ZeroDivisionError: of a plugin (this is a bug: report it) [PhiplugError]\n")
+    assert ran.out.strip()
 
 
 def test_a_conversation_is_saved_and_gone_on_with(phiplug, tmp_path):

@@ -142,6 +142,20 @@ def test_a_plugin_brings_an_alias(phiplug, shelf, smollm2, llama_cpp):
     assert json.loads(ran.out)["model"]["path"] == str(smollm2)
 
 
+def test_a_plugins_command_that_raises_is_one_line(phiplug, site):
+    body = (
+        "from phiplug import hookimpl\n"
+        "@hookimpl\n"
+        "def phiplug_add_commands(app):\n"
+        "    @app.command()\n"
+        "    def bad(): raise KeyError('shelf')\n"
+    )
+    install(site, "phiplug-bad", body, {"phiplug.commands": {"bad": "phiplug_bad"}})
+    ran = phiplug("bad")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == "error: the plugin command 'bad' failed: KeyError: 'shelf' [PluginError]\n"
+
+
 def test_a_plugin_brings_a_command(phiplug, shelf):
     (shelf / "b.gguf").touch()
     (shelf / "a.gguf").touch()

@@ -1,0 +1,140 @@
+"""A chat under way: it sends each line to the model, prints the answer, and lets no error end the conversation.
+
+`phiplug.conversation` keeps the messages. Lines that begin with a slash go to a function that the caller gives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, TypeAlias
+
+from phiplug.cli import as_phiplug_error, complain, is_lost_output, note
+from phiplug.cli.terminal import unechoed
+from phiplug.errors import PhiplugError, PhiplugWarning
+
+if TYPE_CHECKING:
+    from phiplug.cli.flags import LoadFlags
+    from phiplug.conversation import Conversation, Reply
+    from phiplug.types import Chunk
+
+    Obey: TypeAlias = Callable[[str, "Session"], None]
+
+
+class Session:
+    """A conversation and whoever has it.
+
+    Attributes:
+        conversation: what is said.
+        load: the flags that loaded the model, with which another engine would load it.
+        last: the last chunk of the last answer that came to its end.
+        held: how many tokens the conversation was at the end of the last answer.
+        failure: the first error, or None.
+        leaving: the chat is over.
+    """
+
+    def __init__(self, conversation: Conversation, load: LoadFlags, obey: Obey, *, interactive: bool) -> None:
+        self.conversation = conversation
+        self.load = load
+        self.last: Chunk | None = None
+        self.held = 0
+        self.failure: PhiplugError | None = None
+        self.leaving = False
+        self._obey = obey
+        self._interactive = interactive
+        self._warned: set[str] = set()
+
+    def run(self, lines: Iterable[str]) -> None:
+        """Handle line after line; any error costs a turn, and never the conversation."""
+        for line in lines:
+            try:
+                self._handle(line)
+            except KeyboardInterrupt:
+                if not self._interactive:
+                    raise
+                note("stopped")
+            except Exception as error:  # an engine or a plugin may raise anything
+                if is_lost_output(error):
+                    raise
+                self._fail(line, error)
+            if self.leaving:
+                return
+            if self._interactive and line.strip():
+                note("")
+
+    def forget(self) -> None:
+        """Drop what is known of the last answer: it is no longer one of this conversation, or of this engine."""
+        self.last, self.held = None, 0
+
+    def _handle(self, line: str) -> None:
+        if line.startswith("/"):
+            self._obey(line, self)
+        elif line.strip():
+            self._answer(line)
+
+    def _fail(self, line: str, error: Exception) -> None:
+        """Print one line about what cost this turn."""
+        typed = as_phiplug_error(error)
+        self.failure = self.failure or typed
+        complain(typed)
+        if not line.startswith("/"):
+            note("your message was taken back; the chat goes on without it")
+
+    def _answer(self, text: str) -> None:
+        with self._each_warning_once():
+            reply = self.conversation.send(text)
+        try:
+            with unechoed() if self._interactive else contextlib.nullcontext():
+                self._print(reply)
+        except KeyboardInterrupt:
+            if not self._interactive:
+                raise
+            with _deaf():
+                reply.close()
+                _end_line(reply)
+                note("stopped; " + ("what was said is kept" if reply.text else "your message was taken back"))
+        finally:
+            self.held = len(reply.request.prompt_ids) + reply.tokens
+
+    def _print(self, reply: Reply) -> None:
+        try:
+            for chunk in reply:
+                print(chunk.text, end="", flush=True)
+        except Exception:
+            _end_line(reply)
+            raise
+        self.last = chunk
+        if not reply.text:
+            print()  # for an empty answer an empty line: so a pipe can tell the answers apart
+        _end_line(reply)
+        if chunk.finish_reason == "length":
+            limit = self.conversation.options.max_tokens
+            full = chunk.usage and chunk.usage.completion_tokens < limit
+            note("the context is full; /reset begins anew" if full else f"cut off after max_tokens, {limit}")
+
+    @contextlib.contextmanager
+    def _each_warning_once(self) -> Iterator[None]:
+        """Show a warning at the first turn that it belongs to: a conversation is rendered anew for each."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", PhiplugWarning)
+            yield
+        for warning in caught:
+            if str(warning.message) not in self._warned:
+                self._warned.add(str(warning.message))
+                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+
+def _end_line(reply: Reply) -> None:
+    print("" if not reply.text or reply.text.endswith("\n") else "\n", end="", flush=True)
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Ignore Ctrl-C: people press it more than once."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
