@@ -1,11 +1,11 @@
 """The backend contract: what a plugin gives to phiplug, and what it may rely on.
 
 A backend turns token ids into logits and nothing more. A plugin registers a `Backend`, which is cheap and imports no
-engine; `Backend.load` returns a `Model`, whose one verb is `forward`. `rewind` and `copy` move the boundary of what the
-model's key-value cache holds. The prompt, the tokens, the sampling and the text belong to the core.
+engine; `Backend.load` returns a `Model`, whose one verb is `forward`; `rewind` and `copy` move the boundary of what its
+key-value cache holds. The prompt, the tokens, the sampling and the text belong to the core.
 
-Write a plugin against this file, `phiplug.types`, `phiplug.errors` and, to read a GGUF, `phiplug.gguf`; everything
-else is the core's and changes without notice. `phiplug.testing.BackendContract` tests what this file asks for.
+Write a plugin against this file, `phiplug.types`, `phiplug.errors` and, for files, `phiplug.gguf` and `phiplug.folder`:
+the rest is the core's and changes without notice. `phiplug.testing.BackendContract` tests what this file asks for.
 """
 
 from __future__ import annotations

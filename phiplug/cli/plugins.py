@@ -15,6 +15,7 @@ import typer
 
 from phiplug.cli.flags import command_app
 from phiplug.errors import PluginError
+from phiplug.plugins.scaffold import Kind
 from phiplug.printable import printable
 
 if TYPE_CHECKING:
@@ -87,12 +88,22 @@ def check(
 
 
 @app.command()
-def new(name: Annotated[str, typer.Argument(help="Of the backend: lower case, digits and hyphens.")]) -> None:
-    """Write a small distribution with a backend that passes the check."""
+def new(
+    name: Annotated[str, typer.Argument(help="Of the backend: lower case, digits and hyphens.")],
+    kind: Annotated[
+        Kind, typer.Option("--for", help="Which models it loads: GGUF files, Hugging Face folders, or its own.")
+    ] = "own",
+) -> None:
+    """Write a small distribution with a backend, ready for the check."""
     from phiplug.plugins.scaffold import write_plugin
 
-    folder = write_plugin(name, Path.cwd())
-    typer.echo(f"wrote {folder.name}/; next:\n  pip install ./{folder.name}\n  phiplug plugins check {name}")
+    folder = write_plugin(name, Path.cwd(), kind)
+    typer.echo(f"wrote {folder.name}/; next:\n  pip install -e ./{folder.name}")
+    if kind == "own":
+        typer.echo(f"  phiplug plugins check {name}")
+    else:
+        module = f"phiplug_{name.replace('-', '_')}"
+        typer.echo(f"  write `compute` in {folder.name}/{module}/model.py\n  phiplug plugins check {name} -m MODEL")
 
 
 @app.command()

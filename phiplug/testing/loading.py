@@ -107,7 +107,7 @@ class LoadTests(ContractFixtures):
             wishes["gpu_layers"] = 1
         for name, value in wishes.items():
             try:
-                model = implementation.load(files, replace(self.options, **{name: value}))
+                model = implementation.load(files, replace(LoadOptions(device=self.options.device), **{name: value}))
             except UnsupportedParameter as error:
                 expect(error.name == name, f"{name}={value!r} is refused by the name {error.name!r}")
             else:

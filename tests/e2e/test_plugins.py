@@ -253,6 +253,44 @@ def test_a_new_plugin_passes_the_conformance_tests(phiplug, tmp_path, monkeypatc
     assert "failed" not in outcomes
 
 
+@pytest.mark.parametrize("kind", ["gguf", "folder"])
+def test_a_new_plugin_for_files_says_what_is_left_to_write(phiplug, tmp_path, monkeypatch, site, kind):
+    monkeypatch.chdir(tmp_path)
+    said = phiplug("plugins", "new", f"my-{kind}", "--for", kind)
+    assert f"write `compute` in phiplug-my-{kind}/phiplug_my_{kind}/model.py" in said.out
+    written = tmp_path / f"phiplug-my-{kind}"
+    assert {"pyproject.toml", "README.md", ".gitignore"} <= {path.name for path in written.iterdir()}
+    install(site, written.name, "", {"phiplug.backends": {f"my-{kind}": f"phiplug_my_{kind}"}})
+    (site / f"phiplug_my_{kind}.py").unlink()
+    (site / f"phiplug_my_{kind}").symlink_to(written / f"phiplug_my_{kind}")
+    model = gguf_file(tmp_path) if kind == "gguf" else folder(tmp_path)
+    ran = phiplug("run", "hel", "--raw", "-b", f"my-{kind}", "-m", str(model))
+    assert ran.code == 1
+    assert "Model.compute is still to be written" in ran.err
+
+
+def gguf_file(tmp_path):
+    from tiny import byte_tokens, write_llama
+
+    return write_llama(tmp_path / "tiny.gguf", byte_tokens())
+
+
+def folder(tmp_path):
+    """The least that counts as a folder with a model: a tokenizer of three letters, and one small tensor."""
+    made = tmp_path / "tiny"
+    made.mkdir()
+    config = {"model_type": "llama", "vocab_size": 3, "max_position_embeddings": 64, "eos_token_id": 0}
+    vocabulary = {"model": {"type": "BPE", "vocab": {"h": 0, "e": 1, "l": 2}, "merges": []}, "added_tokens": []}
+    for name, said in {
+        "config.json": config,
+        "tokenizer.json": vocabulary,
+    }.items():
+        (made / name).write_text(json.dumps(said))
+    header = json.dumps({"lm_head.weight": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    (made / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    return made
+
+
 def test_checking_a_backend_that_does_not_conform_fails_and_names_the_requirement(phiplug, site):
     install(site, "phiplug-bad", backend("bad"), {"phiplug.backends": {"bad": "phiplug_bad"}})
     ran = phiplug("plugins", "check", "bad")
