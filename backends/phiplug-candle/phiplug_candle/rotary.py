@@ -32,7 +32,7 @@ def tables(header: Header, rotated: int, context: int) -> tuple[NDArray[np.float
     kind = header.hyperparameter("rope.scaling.type") or "linear"  # what llama.cpp takes if a file says nothing
     if kind not in ("none", "linear", "longrope"):
         raise ModelUnsupported(f"{header.path.name} rotates positions by {kind!r}", hint=OTHERS)
-    slower = 1.0 if kind == "none" else real(header, "rope.scaling.factor", real(header, "rope.scale_linear", 1.0))
+    slower = 1.0 if kind == "none" else _slower(header)
     powers = np.arange(0, rotated, 2) / rotated
     periods = slower * _factors(header, rotated // 2, context) * real(header, "rope.freq_base", 10_000.0) ** powers
     angles = np.arange(context)[:, None] / periods
@@ -43,6 +43,12 @@ def tables(header: Header, rotated: int, context: int) -> tuple[NDArray[np.float
 def names(header: Header) -> set[str]:
     """Return the names of the tensors that are read here."""
     return {name for name in header.tensors if name.startswith("rope_f")}
+
+
+def _slower(header: Header) -> float:
+    """Read how much slower all pairs turn; 0 is llama.cpp's word for not at all, and old files have the older key."""
+    key = "rope.scale_linear" if header.hyperparameter("rope.scaling.factor") is None else "rope.scaling.factor"
+    return 1.0 if header.hyperparameter(key) == 0 else real(header, key, 1.0)
 
 
 def _factors(header: Header, pairs: int, context: int) -> NDArray[np.float64]:

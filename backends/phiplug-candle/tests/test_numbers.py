@@ -72,3 +72,15 @@ def test_it_reads_every_type_as_numpy_does(kind: str, tmp_path: Path) -> None:
         for backend in (phiplug_candle, phiplug_numpy)
     )
     assert gap(ours, numpys) < 0.05  # Candle rounds the other factor to 8 bits
+
+
+@pytest.mark.parametrize("key", ["rope.scaling.factor", "rope.scale_linear"])
+def test_a_factor_of_0_rotates_as_1_does(key: str, tmp_path: Path) -> None:
+    rows = [
+        load(SmallModel(metadata={key: factor}).write(tmp_path / f"{factor}.gguf"))
+        .forward([Step(0, list(range(3, 35)))])
+        .logits()
+        for factor in (0.0, 1.0, 2.0)
+    ]
+    assert np.array_equal(rows[0], rows[1])
+    assert not np.array_equal(rows[0], rows[2])
