@@ -13,6 +13,7 @@ from phiplug.errors import BackendFailed, InvalidParameter, OutOfMemory, Phiplug
 from phiplug.gguf import Header, read_header
 from phiplug.spi import LoadOptions, ModelFiles, ModelInfo, Step
 from phiplug_candle import CANDLE, _native, memory, rotary, weights
+from phiplug_candle.bits import bits_of
 from phiplug_candle.numbers import LONGEST, whole
 
 if TYPE_CHECKING:
@@ -117,21 +118,27 @@ def load(files: ModelFiles, options: LoadOptions) -> CandleModel:
         native = _native.Model(given, sizes, cos, sin, options.slots)
     except RuntimeError as error:
         raise translated(error) from None
-    info = ModelInfo(
+    model = CandleModel(native, _info(header, sizes, context, options.slots, device, threads))
+    _repack(model)
+    return model
+
+
+def _info(header: Header, sizes: weights.Sizes, context: int, slots: int, device: str, threads: int) -> ModelInfo:
+    bits = bits_of(header, device=device, chunk=CHUNK)
+    return ModelInfo(
         vocab_size=sizes.vocabulary,
         context_length=context,
-        slots=options.slots,
+        slots=slots,
         device=device,
         quantization=header.quantization,
         version=CANDLE,
         chunk=CHUNK,
         threads=threads,
+        equal_passes=bits.equal_passes,
+        row_independence=bits.row_independence,
         features=frozenset({"copy"}),
         metadata={name: "yes" for name, has in _native.about().items() if has},
     )
-    model = CandleModel(native, info)
-    _repack(model)
-    return model
 
 
 def translated(error: RuntimeError) -> PhiplugError:

@@ -89,6 +89,10 @@ class TestQuantizationsInOneLayer(TestLlamaQ4K):
     kinds = ("Q4_K", "Q6_K", "Q5_K")
 
 
+class TestRowsThatDependOnNothingElse(TestLlamaQ4K):
+    kinds = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K")
+
+
 class TestQwen3(TestLlamaQ4K):
     family = "qwen3"
 

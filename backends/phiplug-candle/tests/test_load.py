@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import gguf
 import numpy as np
 import pytest
 from small_models import Arrays, SmallModel
-from tiny_architectures import TINY, write
+from tiny_architectures import TINY, Tiny, blocks, write
 
 import phiplug_candle
 from phiplug.errors import (
@@ -23,6 +24,7 @@ from phiplug.errors import (
 )
 from phiplug.spi import LoadOptions, Model, ModelFiles, Step
 from phiplug_candle import memory
+from phiplug_candle.bits import MEASURED
 
 
 def load(path: Path, **options: object) -> Model:
@@ -86,6 +88,20 @@ def test_an_option_that_cannot_be_honoured_is_refused(small: Path, options: dict
     with pytest.raises(UnsupportedParameter) as raised:
         load(small, **options)
     assert raised.value.name == name
+
+
+@pytest.mark.skipif(platform.machine() not in MEASURED, reason="nothing is declared on this processor")
+@pytest.mark.parametrize(
+    ("kinds", "declared"),
+    [(("Q4_1", "Q8_0"), (512, "all")), (("Q4_K", "Q6_K"), (1, "none")), (("Q4_K", "F16"), (1, "none"))],
+    ids=str,
+)
+def test_what_it_declares_of_rows_follows_from_the_types_of_the_weights(
+    kinds: tuple[str, ...], declared: tuple[int, str], tmp_path: Path
+) -> None:
+    tiny = Tiny("llama", hidden=256, heads=8, kv_heads=4, head_dim=32, feed_forward=512, tied=False)
+    info = load(write(tmp_path / "model.gguf", tiny, replaced=blocks(tiny, kinds, seed=3)[0])).info
+    assert (info.equal_passes, info.row_independence) == declared
 
 
 def test_a_model_that_does_not_fit_is_an_error(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
