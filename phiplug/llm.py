@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
@@ -279,7 +279,14 @@ class LLM:
         """
         text = prompt if isinstance(prompt, str) else self.render(prompt)
         pairs = [self._prompts.split(text, each) for each in continuations]
-        return score_continuations(self.engine, [(context or [self.first_id], rest) for context, rest in pairs])
+        return list(self.score_ids([(context or [self.first_id], rest) for context, rest in pairs]))
+
+    def score_ids(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Iterator[Score]:
+        """Yield how likely the model finds continuations, each after a context of its own, both given as ids.
+
+        Of contexts that follow one another, what they have in common is computed once. Errors are those of `score`.
+        """
+        return score_continuations(self.engine, pairs)
 
     def score_text(self, text: str, advance: Callable[[int], None] = lambda _: None) -> Score:
         """Return how likely the model finds a text, in windows of the context's length, each token scored once.

@@ -178,15 +178,15 @@ def summary(llm: LLM, usage: Usage, timings: Timings) -> str:
 
 def _report(llm: LLM, stream: Stream) -> dict[str, Any]:  # Any: what JSON holds
     """Return everything about one answer, for --json."""
-    completion = stream.completion()
-    asked = stream.request.logprobs is not None
-    logprobs = {"logprobs": list(map(logprob_as_json, completion.logprobs))} if asked else {}
     from phiplug.load import cache
     from phiplug.models.hub import checksum_of
     from phiplug.transcript import biases_as_json
 
+    completion = stream.completion()
     info, timings = llm.info, completion.timings
     path = llm.files.path
+    asked = stream.request.logprobs is not None
+    logprobs = {"logprobs": list(map(logprob_as_json, completion.logprobs))} if asked else {}
     return logprobs | {
         "text": completion.text,
         "tokens": completion.tokens,

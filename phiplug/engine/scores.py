@@ -6,7 +6,7 @@ Each is a request that asks for the rows of its own prompt, so the loop computes
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -62,19 +62,23 @@ class Score:
         return self.perplexity * math.sqrt(variance / count)
 
 
-def score_continuations(engine: Engine, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Score]:
+def score_continuations(engine: Engine, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Iterator[Score]:
     """Score continuations, each after a context of its own or a common one, which is then computed once.
 
     Args:
         engine: what computes.
         pairs: ids of a context, at least one, and of what follows it, at least one; together they fit the context.
 
+    Yields:
+        The scores in the order of the pairs, while later ones are computed.
+
     Raises:
         InvalidParameter: a part is empty.
         PromptTooLong: a pair is too long.
     """
     requests = [_request(context, continuation) for context, continuation in pairs]
-    return [Score.of(done.prompt_logprobs) for done in engine.completions(requests)]
+    for done in engine.completions(requests):
+        yield Score.of(done.prompt_logprobs)
 
 
 def score_text(
@@ -83,8 +87,8 @@ def score_text(
     """Score all of a text: `ids` after the id `first`, in windows of the context's length.
 
     Each id is scored once, and `advance` is told of each window how many ids it had. The windows are those of
-    lm-evaluation-harness (`get_rolling_token_windows` with one id of context): they follow one another, and the last
-    one reaches back as far as the context allows.
+    lm-evaluation-harness (`get_rolling_token_windows` with one id of context, and a length of one less than ours, which
+    counts the last target): they follow one another, and the last one reaches back as far as the context allows.
     """
     size = engine.model.info.context_length
     if not ids:
@@ -95,9 +99,9 @@ def score_text(
         reach = max(end - size, 0)
         pairs.append((ids[reach:start], ids[start:end]))
     parts = []
-    for done in engine.completions([_request(*pair) for pair in pairs]):
-        parts.append(Score.of(done.prompt_logprobs))
-        advance(len(parts[-1].tokens))
+    for part in score_continuations(engine, pairs):
+        parts.append(part)
+        advance(len(part.tokens))
     return Score(
         tuple(token for part in parts for token in part.tokens),
         tuple(logprob for part in parts for logprob in part.logprobs),

@@ -231,9 +231,9 @@ def test_a_common_context_is_computed_once_and_the_order_does_not_matter():
     pairs = [(context, [n, n + 1, 3, 4, 5]) for n in range(1, 5)]
     model = Hashing(chunk=8, context_length=64)
     engine = Engine(model, Letters())
-    scores = score_continuations(engine, pairs)
+    scores = list(score_continuations(engine, pairs))
     assert sum(len(step[1]) for steps in passes(model) for step in steps) <= len(context) + 4 * 5
-    assert score_continuations(Engine(Hashing(chunk=8), Letters()), pairs[::-1])[::-1] == scores
+    assert list(score_continuations(Engine(Hashing(chunk=8), Letters()), pairs[::-1]))[::-1] == scores
     ids = [*context, 1, 2]
     expected = softmax(np.random.default_rng([len(ids), *ids]).normal(0, 2, V).astype(np.float32))
     assert scores[0].logprobs[2] == pytest.approx(expected[3], abs=1e-9)
@@ -259,7 +259,7 @@ def test_a_text_longer_than_the_context_is_scored_in_windows_each_token_once():
 @pytest.mark.parametrize("pair", [([], [1]), ([1], [])])
 def test_nothing_cannot_be_scored(pair):
     with pytest.raises(InvalidParameter, match="has no token"):
-        score_continuations(Engine(ScriptedModel(), Letters()), [pair])
+        list(score_continuations(Engine(ScriptedModel(), Letters()), [pair]))
 
 
 def test_a_scored_prompt_may_be_continued_as_an_echo_is():
