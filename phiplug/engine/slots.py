@@ -197,7 +197,7 @@ class Slots:
         free = [slot for slot in self._slots if slot.owner is None]
         best = max(self._slots, key=lambda slot: held[slot.index])
         own = max(free, key=lambda slot: held[slot.index])
-        if self._is_worth_waiting(request, held[best.index]):
+        if self._is_worth_waiting(request, held[best.index], held[own.index]):
             return None
         if self._copies and held[best.index] - held[own.index] >= WORTH_COPYING:
             target = min(free, key=self._distance)
@@ -229,8 +229,12 @@ class Slots:
         running = [other.index for other in self._slots if other.owner is not None]
         return min((abs(slot.index - index) for index in running), default=0), slot.used
 
-    def _is_worth_waiting(self, request: Request, held: int) -> bool:
-        """Whether a running sequence is computing a longer prefix of the request, which could then be copied."""
+    def _is_worth_waiting(self, request: Request, held: int, own: int) -> bool:
+        """Whether a running sequence is computing a longer prefix of the request, which could then be copied.
+
+        A copy has to save enough over `own`, what a free slot holds; once it does, each id more than `held`, the most
+        that any slot holds, is worth the wait, for the device would compute it again.
+        """
         if not self._copies:
             return False
         for slot in self._slots:
@@ -238,14 +242,18 @@ class Slots:
             if owner is None:
                 continue
             shared = common_prefix(owner.ids, request.ids, request.reusable_limit())
-            if shared - held < WORTH_COPYING:
+            if not self._is_worth_copying(shared, held, own):
                 continue
             if request.repeatable:
                 planned = Pieces.planned(owner.piece_end, shared)
                 shared = planned.equal_prefix(request.piece_end, shared, self._interchangeable)
-            if shared - held >= WORTH_COPYING and len(slot.ids) < shared:
+            if self._is_worth_copying(shared, held, own) and len(slot.ids) < shared:
                 return True
         return False
+
+    @staticmethod
+    def _is_worth_copying(shared: int, held: int, own: int) -> bool:
+        return shared > held and shared - own >= WORTH_COPYING
 
 
 def common_prefix(a: Ids[int], b: Ids[int], limit: int) -> int:
