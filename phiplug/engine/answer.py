@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from phiplug.engine.detokenize import Detokenizer, brings_space
 from phiplug.engine.stopping import StopFilter
-from phiplug.sampling import Sampler
+from phiplug.sampling import Row, Sampler
 from phiplug.types import Chunk, FinishReason, Request, Timings, TokenLogprob, Usage
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ class Answer:
         cached: how many ids of the prompt needed no computing.
     """
 
-    def __init__(self, request: Request, tokenizer: Tokenizer, *, limit: int, started: float) -> None:
+    def __init__(
+        self, request: Request, tokenizer: Tokenizer, *, limit: int, started: float, row: Row | None = None
+    ) -> None:
         """Begin.
 
         Args:
@@ -36,6 +38,7 @@ class Answer:
             tokenizer: spells the tokens and knows which of them stop.
             limit: at most so many tokens are drawn.
             started: when the request came in, in seconds of `time.perf_counter`.
+            row: memory to draw in, which the answers of one thread may share.
         """
         self.request = request
         self.token = -1
@@ -44,7 +47,7 @@ class Answer:
         self._tokenizer = tokenizer
         self._stop_ids = _stop_ids(request, tokenizer)
         self._limit = limit
-        self._sampler = Sampler(request.sampling, request.prompt_ids)
+        self._sampler = Sampler(request.sampling, request.prompt_ids, row=row)
         self._replayed = deque(request.replayed)
         self._detokenizer = Detokenizer(drop_space=request.templated and brings_space(tokenizer))
         self._stop = StopFilter(request.stop)

@@ -16,6 +16,7 @@ from phiplug.engine.plan import decode_together, plan_of, prefill_together
 from phiplug.engine.sequence import Sequence
 from phiplug.engine.slots import Slots
 from phiplug.errors import InvalidParameter, ModelBusy, NonFiniteLogits, PhiplugError, PromptTooLong
+from phiplug.sampling import Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +42,7 @@ class Scheduler:
         self._model = model
         self._tokenizer = tokenizer
         self._slots = Slots(model)
+        self._row = Row(model.info.vocab_size)
         self._arrived: deque[Sequence] = deque()  # appended to by any thread, emptied by the next step
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
@@ -294,6 +296,7 @@ class Scheduler:
             chunk=info.chunk,
             context_length=info.context_length,
             started=time.perf_counter(),
+            row=self._row,
         )
 
     def _autotune(self, sequence: Sequence) -> None:

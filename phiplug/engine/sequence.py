@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from phiplug.engine.slots import Slot
     from phiplug.errors import PhiplugError
+    from phiplug.sampling import Row
     from phiplug.spi import Logits, Tokenizer
     from phiplug.types import Chunk, Request, TokenLogprob
 
@@ -48,6 +49,7 @@ class Sequence:
         chunk: int,
         context_length: int,
         started: float,
+        row: Row | None = None,
     ) -> None:
         """Begin a request.
 
@@ -57,6 +59,7 @@ class Sequence:
             chunk: prompts are fed in pieces that end at multiples of this.
             context_length: how many tokens a slot holds.
             started: when the request came in, in seconds of `time.perf_counter`.
+            row: memory to draw in, which the sequences of one loop share.
         """
         self.request = request
         self.ids = [*request.prompt_ids]
@@ -71,7 +74,7 @@ class Sequence:
         self._prompt = len(request.prompt_ids)
         self._scored = self._prompt if request.score_from is None else request.score_from - 1
         limit = min(request.max_tokens, context_length - self._prompt + 1)
-        self._answer = Answer(request, tokenizer, limit=limit, started=started)
+        self._answer = Answer(request, tokenizer, limit=limit, started=started, row=row)
         self._tokenizer = tokenizer
 
     @property

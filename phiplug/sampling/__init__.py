@@ -6,6 +6,7 @@ and `filters` to all that survive; `stages` the same for the dialects; `nucleus`
 sorting the vocabulary; `noise` decides the race.
 """
 
+from phiplug.sampling.row import Row
 from phiplug.sampling.sampler import Sampler, sample_rows
 
-__all__ = ["Sampler", "sample_rows"]
+__all__ = ["Row", "Sampler", "sample_rows"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from phiplug.sampling.filters import probable, survivors
-from phiplug.sampling.noise import gumbel_max
+from phiplug.sampling.noise import NoiseBuffers, gumbel_max
 from phiplug.sampling.row import SLACK, Row
 from phiplug.types import SamplingParams
 
@@ -69,16 +69,16 @@ def draw(row: Row, params: SamplingParams, key: int, position: int) -> int:
     """
     if params.top_p == 1.0 or 0 < params.top_k < len(row.x):
         ids, t = survivors(row, params)
-        return int(ids[gumbel_max(key, position, ids, t)])
+        return int(ids[gumbel_max(key, position, ids, t, buffers=row.buffers)])
     fields = (field.only(probable(field.t, params.min_p)) for field in _fields(row, params.top_p))
-    winners = (_winner(field, key, position) for field in fields)
+    winners = (_winner(field, key, position, row.buffers) for field in fields)
     return next(token for token in winners if token is not None)
 
 
-def _winner(field: Field, key: int, position: int) -> int | None:
+def _winner(field: Field, key: int, position: int, buffers: NoiseBuffers | None = None) -> int | None:
     """Return who wins the race of the nucleus, or None where the bounds of its mass do not tell."""
     while True:
-        index = gumbel_max(key, position, field.ids, field.t, field.weights)
+        index = gumbel_max(key, position, field.ids, field.t, field.weights, buffers)
         ahead = field.ahead_of(index)
         mass = float((field.weights * ahead).sum())
         if mass < field.least or not ahead.any():

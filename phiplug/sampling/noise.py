@@ -23,14 +23,17 @@ _ROUNDS = tuple((np.uint64(shift), np.uint64(m)) for shift, m in zip((30, 27), _
 _LAST_SHIFT = np.uint64(31)
 _UPPER = np.uint64(12)
 _MASK = 2**64 - 1
-_FIRST = 512  # so many run the gumbel_max at once
-_BLOCK = 16384  # beyond that, ids hashed at a time, so that the temporaries stay in a near cache
-_SLOWEST = 37.0  # the id of weight 1 has -ln(u) <= 53 ln(2)
-_ONE = np.uint64(0x3FF << 52)  # the bits of 1.0: or-ed with 52 random bits they make a float64 in [1, 2)
-_SLACK = 1 + 1e-5  # covers what a weight in float32 is off by
-_FINE = 2.0**-52  # covers the rounding of 1 - u, and weights too small for float32: no 1 - u is below 2**-53
+_FEW = 512  # the z of so many are simply computed
+_SAMPLE = 1024  # ids from which the mass is estimated
+_LIKELY = 8.0  # the smallest z is above 8 / mass once in exp(8) = 2981 draws
+_MOST = 37.0  # no smallest z is larger: the id of weight 1 has -ln(u) <= 53 ln(2)
+_BLOCK = 16384  # ids hashed at a time, so that the buffers stay in a near cache
+_BITS = 25  # of 1 - u that are compared first, as integers: 2**25 * 1.07 * _MOST is below 2**31
+_BELOW = np.uint64(64 - _BITS)
+_MULTIPLIERS_TO_MINUS = (np.uint64(_MULTIPLIERS[0]), np.uint64(2**64 - _MULTIPLIERS[1]))  # they give minus the hash
+_SCALE = 2.0**_BITS * 1.02  # with a slack for float32 arithmetic, and 1/64 for `_missing`
 _PER_NAT = np.float32(2**23 / math.log(2))  # steps of a float32's bit pattern per factor e
-_UNIT = np.float32((127 << 23) + 1000)  # the bit pattern of 1.0, and more than rounding can take away
+_UNIT = 127 << 23  # the bit pattern of 1.0
 
 COIN = 2**32 - 1
 """The id whose noise serves a filter that needs a coin of its own; no vocabulary reaches it."""
@@ -68,66 +71,144 @@ def noise(key: int, position: int, ids: NDArray[np.integer]) -> NDArray[np.float
     return u
 
 
+class NoiseBuffers:
+    """Memory that draws from rows of one width work in, one draw at a time.
+
+    Attributes:
+        inside: bool, for a whole row.
+        hashes: uint64, for a block of ids, as all that follow.
+        shifted: uint64.
+        bounds: float32.
+        limits: int32.
+        missing: int32.
+    """
+
+    def __init__(self, width: int) -> None:
+        """Prepare for draws from at most `width` ids; those below `width` are the fastest."""
+        block = min(width, _BLOCK)
+        self.inside = np.empty(width, bool)
+        self.hashes, self.shifted = np.empty(block, np.uint64), np.empty(block, np.uint64)
+        self.bounds = np.empty(block, np.float32)
+        self.limits, self.missing = np.empty(block, np.int32), np.empty(block, np.int32)
+        self._products = np.arange(width, dtype=np.uint64) * _G
+
+    def products(self, ids: NDArray[np.intp]) -> NDArray[np.uint64]:
+        """Return id * g for the ids of a block, ascending; those of neighbours are at hand."""
+        first, last = int(ids[0]), int(ids[-1])
+        if last - first == len(ids) - 1 and last < len(self._products):
+            return self._products[first : last + 1]
+        products = self.hashes[: len(ids)]
+        np.copyto(products, ids, casting="unsafe")
+        return np.multiply(products, _G, out=products)
+
+
 def gumbel_max(
     key: int,
     position: int,
     ids: NDArray[np.intp],
     t: NDArray[np.float32],
     weights: NDArray[np.floating] | None = None,
+    buffers: NoiseBuffers | None = None,
 ) -> int:
     """Return the index of the id whose z = -ln(u) / exp(t) is smallest, the first on a tie.
 
     Each id wins with probability exp(t) / sum(exp(t)): the Gumbel-max trick with one logarithm, for z is the
-    exponential of minus the Gumbel-perturbed logit. Since -ln(u) >= 1 - u, an id with 1 - u above best * exp(t) has
-    lost already, so that a logarithm and an exponential in float64 are taken for few.
+    exponential of minus the Gumbel-perturbed logit. The smallest z is exponential of rate sum(exp(t)), so a bound that
+    it seldom exceeds is known beforehand; and since -ln(u) >= 1 - u, an id with 1 - u above bound * exp(t) has a z
+    above the bound. So logarithms and exponentials in float64 are taken for about ten ids.
 
     Args:
         key: of the request, in [0, 2**64).
         position: the index of the new token in the whole sequence.
-        ids: ascending, at least one; a single one needs no gumbel_max.
-        t: float32, shape of `ids`, none above 0; an id whose exp(t) is 0 in float64 cannot win.
+        ids: ascending, at least one; a single one needs no noise.
+        t: float32, shape of `ids`, the largest 0; an id whose exp(t) is 0 in float64 cannot win.
         weights: exp(t), to within 1e-5, where somebody has it already.
+        buffers: memory to work in, for at least as many ids; some is allocated where none is given.
     """
     if len(ids) == 1:
         return 0
-    winner, best = _finish(key, position, ids[:_FIRST], t[:_FIRST])
-    for start in range(_FIRST, len(ids), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        reach = _exp_bound(t[block]) if weights is None else weights[block]
-        runners = _contenders(key, position, ids[block], reach, min(best, _SLOWEST))
-        if len(runners):
-            index, z = _finish(key, position, ids[block][runners], t[block][runners])
-            if z < best:
-                winner, best = start + int(runners[index]), z
-    return winner
+    if len(ids) <= _FEW:
+        return _smallest(key, position, ids, t)[0]
+    buffers = buffers or NoiseBuffers(len(ids))
+    counter = np.uint64(_mix_key(key, position))
+    bound, z = _LIKELY / _mass(t, weights), math.inf
+    while True:
+        near = _near(bound, counter, ids, t, weights, buffers)
+        if len(near):
+            index, z = _smallest(key, position, ids[near], t[near])
+            if z <= bound:
+                return int(near[index])
+        bound = min(z, bound * _LIKELY, _MOST)
 
 
-def _contenders(
-    key: int, position: int, ids: NDArray[np.intp], reach: NDArray[np.floating], best: float
+def _mass(t: NDArray[np.float32], weights: NDArray[np.floating] | None) -> float:
+    """Estimate the sum of exp(t), which is at least 1, from a sample; the draw is right whatever the estimate."""
+    step = len(t) // _SAMPLE + 1
+    sample = np.exp(t[::step]) if weights is None else weights[::step]
+    return max(1.0, step * float(sample.sum()))
+
+
+def _near(
+    bound: float,
+    counter: np.uint64,
+    ids: NDArray[np.intp],
+    t: NDArray[np.float32],
+    weights: NDArray[np.floating] | None,
+    buffers: NoiseBuffers,
 ) -> NDArray[np.intp]:
-    """Return the indices of all ids that may beat `best`, and of a few that will not; their weight is below `reach`."""
-    h = _counter(key, position, ids)
-    h |= _ONE
-    missing = h.view(np.float64)
-    np.subtract(2.0, missing, out=missing)  # 1 - u, rounded up by 2**-53
-    limit = reach * np.float64(best * _SLACK)
-    limit += _FINE
-    return np.flatnonzero(missing <= limit)
+    """Return the indices of all ids whose z may be at most `bound`."""
+    inside = buffers.inside[: len(ids)]
+    with np.errstate(invalid="ignore"):  # what an int32 cannot hold belongs to ids that are too light to win
+        for start in range(0, len(ids), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            if weights is None:
+                limits = _limits_of_logits(t[block], bound, buffers)
+            else:
+                limits = _limits_of_weights(weights[block], bound, buffers)
+            missing = _missing(counter, ids[block], buffers)
+            np.less_equal(missing, limits, out=inside[block])
+    return inside.nonzero()[0]
 
 
-def _exp_bound(t: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return an upper bound of exp(t), at most 7% above it: straight lines between the powers of two.
+def _limits_of_weights(weights: NDArray[np.floating], bound: float, buffers: NoiseBuffers) -> NDArray[np.int32]:
+    """Return an integer for each id that 2**25 * (1 - u), however rounded, exceeds only where z is above `bound`."""
+    bounds, limits = buffers.bounds[: len(weights)], buffers.limits[: len(weights)]
+    np.multiply(weights, bound * _SCALE, out=bounds, casting="same_kind")
+    np.copyto(limits, bounds, casting="unsafe")
+    return limits
 
-    The bit pattern of a float32, read as an integer, is such an interpolation of its logarithm (Schraudolph 1999).
+
+def _limits_of_logits(t: NDArray[np.float32], bound: float, buffers: NoiseBuffers) -> NDArray[np.int32]:
+    """Return such integers from t alone, up to 7% larger.
+
+    The bit pattern of a float32, read as an integer, interpolates its logarithm by straight lines between the powers
+    of two (Schraudolph 1999), so the pattern of an upper bound of exp is linear in t.
     """
-    pattern = t * _PER_NAT
-    pattern += _UNIT
-    np.maximum(pattern, 0, out=pattern)
-    return pattern.astype(np.int32).view(np.float32)
+    bounds, limits, patterns = buffers.bounds[: len(t)], buffers.limits[: len(t)], buffers.missing[: len(t)]
+    np.multiply(t, _PER_NAT, out=bounds)
+    np.add(bounds, np.float32(_UNIT + math.log2(bound * _SCALE) * 2**23), out=bounds)
+    np.copyto(patterns, bounds, casting="unsafe")
+    np.copyto(limits, patterns.view(np.float32), casting="unsafe")
+    return limits
 
 
-def _finish(key: int, position: int, ids: NDArray[np.intp], t: NDArray[np.float32]) -> tuple[int, float]:
-    """Return the index of the id that arrives first among these, and its z."""
+def _missing(counter: np.uint64, ids: NDArray[np.intp], buffers: NoiseBuffers) -> NDArray[np.int32]:
+    """Return 2**25 * (1 - u) for each id of a block, rounded to one of the integers beside it.
+
+    The hash ends by an exclusive or with itself, shifted by 31. That leaves its upper bits as they are, so it is left
+    out; and minus the hash has the upper bits of 1 - u.
+    """
+    hashes, shifted, missing = (each[: len(ids)] for each in (buffers.hashes, buffers.shifted, buffers.missing))
+    np.add(buffers.products(ids), counter, out=hashes)
+    for (shift, _), multiplier in zip(_ROUNDS, _MULTIPLIERS_TO_MINUS, strict=True):
+        np.right_shift(hashes, shift, out=shifted)
+        np.bitwise_xor(hashes, shifted, out=hashes)
+        np.multiply(hashes, multiplier, out=hashes)
+    return np.right_shift(hashes, _BELOW, out=missing, casting="unsafe")
+
+
+def _smallest(key: int, position: int, ids: NDArray[np.intp], t: NDArray[np.float32]) -> tuple[int, float]:
+    """Return the index of the id of the smallest z, and its z."""
     z = -np.log(noise(key, position, ids)) / np.exp(t.astype(np.float64))
     first = int(z.argmin())
     return first, float(z[first])
@@ -137,7 +218,7 @@ def _counter(key: int, position: int, ids: NDArray[np.integer]) -> NDArray[np.ui
     """Return the upper 52 bits of the hash."""
     h = ids.astype(np.uint64)
     h *= _G
-    h += np.uint64(_mix(key + position * _GOLDEN))
+    h += np.uint64(_mix_key(key, position))
     h = _mixed(h)
     h >>= _UPPER
     return h
@@ -150,6 +231,10 @@ def _mixed(h: NDArray[np.uint64]) -> NDArray[np.uint64]:
         h *= multiplier
     h ^= h >> _LAST_SHIFT
     return h
+
+
+def _mix_key(key: int, position: int) -> int:
+    return _mix(key + position * _GOLDEN)
 
 
 def _mix(z: int) -> int:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from phiplug.sampling.noise import NoiseBuffers
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -36,6 +38,7 @@ class Row:
         self._is_tempered = False
         self.x = padded[:width]
         self.every_id = np.arange(width)
+        self.buffers = NoiseBuffers(width)
 
     def fill(self, logits: NDArray[np.float32]) -> None:
         """Copy a row in."""
@@ -95,4 +98,5 @@ class Row:
 
     def _scale(self, x: NDArray[np.float32]) -> None:
         x -= self._top
-        x /= self._temperature
+        if self._temperature != 1:
+            x /= self._temperature

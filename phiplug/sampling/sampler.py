@@ -35,19 +35,22 @@ class Sampler:
         params: how; its seed is set.
         prompt: the ids before the first draw.
         sampled: ids drawn before, when a sequence that was cut off goes on.
+        row: memory for logits of one width, which samplers of one thread may share; if None, each has its own.
 
     Raises:
         InvalidParameter: `params` has no seed.
     """
 
-    def __init__(self, params: SamplingParams, prompt: Sequence[int], sampled: Sequence[int] = ()) -> None:
+    def __init__(
+        self, params: SamplingParams, prompt: Sequence[int], sampled: Sequence[int] = (), row: Row | None = None
+    ) -> None:
         if params.seed is None:
             raise InvalidParameter("seed", "is not set", hint="use SamplingParams.seeded()")
         self._params = params.seeded()  # its window and scope are settled too
         self._rules = RULES[params.dialect]
         self._key = request_key(params.seed, prompt)
         self._position = len(prompt) + len(sampled)
-        self._row: Row | None = None
+        self._row = row
         self._settle_bias()
         self._settle_history(prompt, sampled)
         self._greedy = self._rules.is_greedy(params.temperature) and not self._rules.greedy_filters
@@ -119,6 +122,7 @@ class Sampler:
         self._repetitions = Repetitions(params, history) if params.dry_multiplier else None
         kept = (self._repeated.ids.tolist(), self._counted.ids.tolist(), history if self._repetitions else ())
         self._highest = {"logit_bias": max(params.logit_bias, default=-1), "prompt": max(chain(*kept), default=-1)}
+        self._known_width = -1  # of rows that have been found to hold them
 
     def _draw(self, logits: NDArray[np.float32]) -> int:
         row = self._row_for(logits)
@@ -145,10 +149,12 @@ class Sampler:
 
     def _row_for(self, logits: NDArray[np.float32]) -> Row:
         width = len(logits)
-        if self._row is None or len(self._row.x) != width:
+        if width != self._known_width:
             for name, token in self._highest.items():
                 if token >= width:
                     raise InvalidParameter(name, f"token {token} is not in a vocabulary of {width}")
+            self._known_width = width
+        if self._row is None or len(self._row.x) != width:
             self._row = Row(width)
         return self._row
 

@@ -12,7 +12,8 @@ import reference_sampler as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phiplug.sampling.noise import COIN, gumbel_max, noise, request_key
+from phiplug.sampling import noise as noises
+from phiplug.sampling.noise import COIN, NoiseBuffers, gumbel_max, noise, request_key
 
 PUBLISHED = json.loads((Path(__file__).parents[1] / "data" / "draw_vectors.json").read_text())
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "draw_key.json"
@@ -75,20 +76,43 @@ def test_neither_seeds_nor_positions_nor_ids_share_noise():
     assert len(np.unique(drawn)) == 10_000
 
 
+ROWS = {
+    "normal": lambda source, size: source.normal(0, 2.5, size),
+    "flat": lambda source, size: source.normal(0, 0.1, size),
+    "equal": lambda _, size: np.zeros(size),
+    "coarse": lambda source, size: np.round(source.normal(0, 2, size)),
+    "steep": lambda source, size: source.normal(0, 40, size),
+    "one alone": lambda source, size: np.where(np.arange(size) == source.integers(size), 0, -800),
+    "the first of a hundred": lambda _, size: np.where(np.arange(size) % 100 == 0, 0, -30),  # a sample sees too many
+}
+BUFFERS = NoiseBuffers(40_000)
+
+
 @given(
     SEEDS,
     st.integers(0, 10_000),
-    st.sampled_from([1, 2, 511, 513, 3000, 20_000]),
-    st.sampled_from([0.0, 0.5, 4.0, 40.0]),
+    st.sampled_from([1, 2, 511, 513, 3000, 20_000, 40_000]),
+    st.sampled_from(sorted(ROWS)),
+    st.sampled_from([1, 3]),
 )
-@settings(deadline=None, max_examples=60)
-def test_the_race_is_won_by_the_smallest_z(seed, position, size, spread):
-    t = np.random.default_rng(seed).normal(0, spread, size).astype(np.float32)
-    t -= t.max()
-    ids = np.arange(size) * 3 + 1
-    z = -np.log(noise(seed, position, ids)) / np.exp(t.astype(np.float64))
-    assert gumbel_max(seed, position, ids, t) == z.argmin()
-    assert gumbel_max(seed, position, ids, t, np.exp(t)) == z.argmin()
+@settings(deadline=None, max_examples=80)
+def test_the_smallest_z_wins(seed, position, size, kind, step):
+    x = ROWS[kind](np.random.default_rng(seed), size).astype(np.float32)
+    t, ids = x - x.max(), np.arange(size) * step + step // 2
+    with np.errstate(divide="ignore"):  # exp(-800) is 0
+        z = -np.log(noise(seed, position, ids)) / np.exp(t.astype(np.float64))
+        assert gumbel_max(seed, position, ids, t) == z.argmin()
+        assert gumbel_max(seed, position, ids, t, buffers=BUFFERS) == z.argmin()
+        assert gumbel_max(seed, position, ids, t, np.exp(t), BUFFERS) == z.argmin()
+
+
+@pytest.mark.parametrize("guess", [1e-6, 1e6])
+def test_a_wrong_estimate_of_the_mass_changes_no_draw(guess, monkeypatch):
+    t, ids = np.full(3000, -1.0, np.float32), np.arange(3000)
+    t[7] = 0.0
+    fair = [gumbel_max(seed, 0, ids, t) for seed in range(50)]
+    monkeypatch.setattr(noises, "_mass", lambda *_: 1000 * guess)
+    assert [gumbel_max(seed, 0, ids, t) for seed in range(50)] == fair
 
 
 @pytest.mark.parametrize("size", [3, 4000])

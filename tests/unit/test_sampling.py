@@ -15,7 +15,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from phiplug.errors import InvalidParameter, NonFiniteLogits
-from phiplug.sampling import Sampler, sample_rows
+from phiplug.sampling import Row, Sampler, sample_rows
 from phiplug.types import SamplingParams
 
 VECTORS = json.loads((Path(__file__).parents[1] / "data" / "draw_vectors.json").read_text())
@@ -214,7 +214,8 @@ def test_a_sequence_that_was_cut_off_goes_on_with_the_same_picks():
 @settings(deadline=None, max_examples=40)
 def test_rows_at_once_give_the_ids_of_each_alone(mixed, size):
     logits = np.stack([rows(shape, size, index) for index, (_, shape) in enumerate(mixed)])
-    together = [Sampler(params, [0, 1]) for params, _ in mixed]
+    shared = Row(size)
+    together = [Sampler(params, [0, 1], row=shared) for params, _ in mixed]
     alone = [Sampler(params, [0, 1]) for params, _ in mixed]
     for _ in range(2):
         assert sample_rows(together, logits) == [sampler(row) for sampler, row in zip(alone, logits, strict=True)]

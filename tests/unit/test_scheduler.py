@@ -164,6 +164,12 @@ def test_running_slots_are_neighbours_and_steps_are_in_their_order():
     assert [step[0] for step in last] == [0, 1, 2, 3]
 
 
+def test_all_sequences_draw_in_the_memory_of_their_loop(monkeypatch):
+    engine = Engine(ScriptedModel(slots=4), Letters())
+    monkeypatch.setattr("phiplug.sampling.sampler.Row", None)  # so none can be made for one of them
+    assert len(finished(engine, *(request((1, seed), SamplingParams(seed=seed)) for seed in range(6)))) == 6
+
+
 def test_a_row_that_is_no_number_ends_its_own_request_alone():
     class Bad(ScriptedModel):
         def rows(self, step):
