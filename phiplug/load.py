@@ -1,4 +1,4 @@
-"""A model reference -> an `LLM`: files, backend, tokenizer and template, put together in one place."""
+"""Loads a model by its reference: puts files, backend, tokenizer and template together into an `LLM`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from phiplug.errors import InvalidParameter, ModelUnsupported
+from phiplug.errors import InvalidParameter, ModelUnsupported, PhiplugError
 from phiplug.models.cache import FileCache
 from phiplug.spi import LoadOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from phiplug.gguf import Header
     from phiplug.llm import LLM
     from phiplug.models.download import Progress
     from phiplug.plugins import Plugins
@@ -141,6 +142,7 @@ def assemble(
 
     if not accepts(backend, files):
         raise ModelUnsupported(f"the backend {backend.name} does not take {files.reference!r} ({files.format})")
+    header = _header_of(files)  # held, so that template, tokenizer and engine share what is read once
     own = plugins.chat_template(files) if chat_template is None else chat_template
     source = find_template(files) if own is None else own
     template = None if source is None else ChatTemplate(source)
@@ -152,7 +154,20 @@ def assemble(
     except BaseException:
         model.close()
         raise
+    del header
     return LLM(engine, template, files=files, backend=backend.name, finished=plugins.request_finished)
+
+
+def _header_of(files: ModelFiles) -> Header | None:
+    """Read the header of a GGUF; where that fails, whoever needs it says so."""
+    from phiplug.gguf import read_header
+
+    if files.format != "gguf":
+        return None
+    try:
+        return read_header(files.path)
+    except PhiplugError:
+        return None
 
 
 def cache() -> FileCache:

@@ -36,6 +36,8 @@ CHUNK = 512  # n_ubatch, what llama.cpp computes at once: longer passes are cut 
 MAX_THREADS = 512  # GGML_MAX_N_THREADS; beyond, ggml or OpenMP ends the process
 
 _REASON = re.compile(r"error loading model: (?:error loading model \w+: )?(.+)")
+_REPEATED = re.compile(r"failed to load model from")  # said of a damaged header, after what is wrong with it
+_SPEAKER = re.compile(r"^\w+: ")  # the function that complains
 _UNSUPPORTED = re.compile(
     r"unknown (model architecture|tokenizer|pre-tokenizer)|not supported|unsupported", re.IGNORECASE
 )
@@ -206,9 +208,9 @@ def _unsuited(api: Any, weights: int) -> str | None:  # Any: an engine without t
 
 
 def _load_failure(path: Path, complaints: list[str]) -> PhiplugError:
-    """Turn what llama.cpp logged into an error; its last lines only repeat that there was one."""
-    told = [match[1] for line in complaints if (match := _REASON.search(line))]
-    reason = (told or complaints or ["it gave no reason"])[0]
+    """Turn what llama.cpp logged into an error; its last lines may only repeat that there was one."""
+    told = [match[1] for line in complaints if (match := _REASON.search(line)) and not _REPEATED.search(match[1])]
+    reason = (told or [_SPEAKER.sub("", line) for line in complaints] or ["it gave no reason"])[0]
     message = f"llama.cpp cannot load {path.name}: {reason}"
     if _NO_MEMORY.search(reason):
         return OutOfMemory(message, hint="take a smaller model or quantization")

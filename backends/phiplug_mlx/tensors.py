@@ -84,9 +84,9 @@ def convert(info: TensorInfo) -> Packed | NDArray[Any]:  # Any: float16 or float
         return _PLAIN[info.type](map_tensor(info)).reshape(info.shape)
     if info.type in _FLOATS:
         return _dequantize(info)
-    kind = "is not a matrix, but quantized as" if info.type in _AFFINE else "is of the type"
+    kind = f"is no matrix, but {info.type}" if info.type in _AFFINE else f"is {info.type}"
     raise ModelUnsupported(
-        f"{info.path.name}: {info.name} {kind} {info.type}, which the MLX backend cannot turn into an MLX array",
+        f"{info.path.name}: {info.name} {kind}, which the MLX backend cannot turn into an MLX array",
         hint="use -b llama-cpp, or a file in Q4_0, Q4_K_M, Q5_K_M, Q6_K, Q8_0 or F16",
     )
 

@@ -3,6 +3,8 @@
 It knows nothing of any engine.
 """
 
-from phiplug.gguf.reader import Header, StringArray, TensorInfo, map_tensor, read_header
+from phiplug.gguf.header import Header, TensorInfo
+from phiplug.gguf.reader import map_tensor, read_header
+from phiplug.gguf.values import StringArray
 
 __all__ = ["Header", "StringArray", "TensorInfo", "map_tensor", "read_header"]

@@ -1,4 +1,4 @@
-"""The first bytes of a file -> what it is, in the words of somebody who wonders why it does not load.
+"""Tells from the first bytes of a file what it is, in the words of somebody who wonders why it does not load.
 
 It knows nothing of what a file of the right kind holds.
 """

@@ -1,8 +1,8 @@
-"""What ggml's numbers mean: the type of a tensor, its blocks, and what a whole file is called.
+"""Says what ggml's numbers mean: the type of a tensor, its blocks, and what a whole file is called.
 
-A type id -> name, elements per block, bytes per block; a file-type id -> the name that people use for such a file. This
-is data, and knows nothing of files. Ids and blocks: ggml's `enum ggml_type` and `type_traits`; file types: llama.cpp's
-`enum llama_ftype`. An id that is missing here was withdrawn or is newer than this table.
+A type's id leads to its name and the size of its blocks, a file type's id to the name that people use for such a file.
+This is data, and knows nothing of files. Ids and blocks: ggml's `enum ggml_type` and `type_traits`; file types:
+llama.cpp's `enum llama_ftype`. An id that is missing here was withdrawn or is newer than this table.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""GGUF file -> metadata and tensor table, without reading a weight.
+"""Reads the metadata and the tensor table of a GGUF file, and no weight.
 
 The file is not trusted: every count, length and offset is checked against a limit and against the file's size before it
 is used. An array of strings, such as the vocabulary, is checked at once and decoded when somebody looks at it. Split
@@ -14,17 +14,16 @@ import math
 import mmap
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from phiplug.errors import ModelCorrupt, ModelNotFound, ModelUnsupported, OutOfMemory
 from phiplug.gguf.filekind import MAGIC, kind_of
-from phiplug.gguf.quantization import BLOCK_OF, BLOCKS, FILE_TYPES, Block
-from phiplug.gguf.values import MAX_STRING, StringArray, ValueReader
-
-__all__ = ["Header", "StringArray", "TensorInfo", "map_tensor", "read_header"]
+from phiplug.gguf.header import Header, TensorInfo
+from phiplug.gguf.quantization import BLOCK_OF, BLOCKS, Block
+from phiplug.gguf.values import MAX_STRING, UINT32, ValueReader
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,6 +35,11 @@ MAX_DIMENSIONS = 4  # GGML_MAX_DIMS
 MAX_ELEMENTS = 2**50  # of one tensor
 MAX_BYTES = 2**50  # of one file
 MAX_SPLITS = 2**10
+
+_ALIGNMENT = "general.alignment"
+
+_headers: WeakValueDictionary[tuple[Path, int, int], Header] = WeakValueDictionary()
+"""The headers that somebody holds, by path, size and time of change: that of a large vocabulary takes 100 MB."""
 
 _SPLIT_NAME = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 
@@ -52,86 +56,10 @@ _RANGES = {  # {architecture}.KEY -> what an engine survives; outside of it llam
 }
 
 
-@dataclass(frozen=True, slots=True)
-class TensorInfo:
-    """Where a tensor's bytes are, and what they hold.
-
-    Attributes:
-        name: as in the file: "blk.0.attn_q.weight".
-        shape: rows first, as NumPy has it; ggml counts the other way round.
-        type: "F32", "Q4_1", ...; "type 99" for an id that `phiplug.gguf.quantization` does not know.
-        path: the file that holds it.
-        offset: of its first byte in that file.
-        nbytes: how many bytes it takes; for an unknown type, how many there are before the next tensor.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    type: str
-    path: Path
-    offset: int
-    nbytes: int
-
-    @property
-    def elements(self) -> int:
-        """How many numbers it holds."""
-        return math.prod(self.shape)
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """What a GGUF says before its weights begin.
-
-    Attributes:
-        path: the file, or the first one of a split.
-        version: of the format: 2 or 3.
-        metadata: key -> int, float, bool, str, a tuple of numbers, or a `StringArray`.
-        tensors: name -> where it is, in the order of the files.
-    """
-
-    path: Path
-    version: int
-    metadata: Mapping[str, Any]  # Any: the file says what it holds; whoever reads a key checks it
-    tensors: Mapping[str, TensorInfo]
-
-    @property
-    def architecture(self) -> str:
-        """The family of the model: "llama", "qwen3", ...; also the prefix of its own keys."""
-        return str(self.metadata["general.architecture"])
-
-    @property
-    def parameter_count(self) -> int:
-        """How many numbers the tensors hold together."""
-        return sum(tensor.elements for tensor in self.tensors.values())
-
-    @property
-    def weight_bytes(self) -> int:
-        """How many bytes the tensors take together, without the padding between them."""
-        return sum(tensor.nbytes for tensor in self.tensors.values())
-
-    @property
-    def bits_per_weight(self) -> float:
-        """8 * weight_bytes / parameter_count; 0.0 for a file without tensors."""
-        return 8 * self.weight_bytes / self.parameter_count if self.tensors else 0.0
-
-    @property
-    def quantization(self) -> str:
-        """What such a file is called: "Q4_K_M", ...; without a known name, the type that holds most parameters."""
-        name = FILE_TYPES.get(self.metadata.get("general.file_type", -1))
-        if name is not None or not self.tensors:
-            return name or "none"
-        parameters: dict[str, int] = {}
-        for tensor in self.tensors.values():
-            parameters[tensor.type] = parameters.get(tensor.type, 0) + tensor.elements
-        return max(parameters, key=lambda type_: parameters[type_])
-
-    def hyperparameter(self, name: str) -> Any:  # Any: as in metadata
-        """Return the value of `{architecture}.{name}`, or None."""
-        return self.metadata.get(f"{self.architecture}.{name}")
-
-
 def read_header(path: Path) -> Header:
     """Read the header of a GGUF file, and those of the other files where it is the first of a split.
+
+    While somebody holds a file's header, others who ask for it get the same one.
 
     Raises:
         ModelNotFound: there is no such file, or it cannot be opened, or a part of the split is missing.
@@ -142,11 +70,14 @@ def read_header(path: Path) -> Header:
         stat = path.stat()
     except OSError as error:
         raise _unreadable(path, error) from None
-    return _read_model(path, stat.st_size, stat.st_mtime_ns)
+    key = (path, stat.st_size, stat.st_mtime_ns)
+    header = _headers.get(key)
+    if header is None:
+        header = _headers[key] = _read_model(path)
+    return header
 
 
-@lru_cache(maxsize=4)  # tokenizer, template and backend ask for the same header, one after another
-def _read_model(path: Path, size: int, changed_ns: int) -> Header:  # noqa: ARG001  they tell a changed file
+def _read_model(path: Path) -> Header:
     first = _read_file(path)
     _check_hyperparameters(first)
     count = first.metadata.get("split.count", 0)
@@ -209,7 +140,12 @@ def _parse(path: Path, data: mmap.mmap) -> Header:
         key = reader.string(f"the name of metadata key {number}")
         if key in metadata:
             raise ModelCorrupt(f"{path.name} is damaged: it has the key {key!r} twice")
-        metadata[key] = reader.value(int(reader.number("I", key)), key)
+        type_ = int(reader.number("I", key))
+        metadata[key] = reader.value(type_, key)
+        if key == _ALIGNMENT and type_ != UINT32:
+            raise ModelCorrupt(
+                f"{path.name} is damaged: {key} is {metadata[key]!r}, which is no unsigned 32-bit number"
+            )
     return Header(path, version, metadata, _tensor_table(reader, path, tensor_count, _alignment(reader, metadata)))
 
 
@@ -218,16 +154,16 @@ def _version(reader: ValueReader) -> int:
     version = int(reader.number("I", "the version"))
     if version in VERSIONS:
         return version
-    if version & 0xFFFF == 0:
+    if version and version & 0xFFFF == 0:
         raise ModelUnsupported(f"{reader.name} is a big-endian GGUF, made for another kind of processor")
     hint = "convert the model again with a current llama.cpp" if version < min(VERSIONS) else None
     raise ModelUnsupported(f"{reader.name} is a GGUF of version {version}; versions 2 and 3 are read", hint=hint)
 
 
 def _alignment(reader: ValueReader, metadata: Mapping[str, Any]) -> int:  # Any: as in Header
-    alignment = metadata.get("general.alignment", 32)
-    if not isinstance(alignment, int) or alignment <= 0 or alignment & (alignment - 1) or alignment > MAX_STRING:
-        raise ModelCorrupt(f"{reader.name} is damaged: general.alignment is {alignment!r}, which is no power of two")
+    alignment: int = metadata.get(_ALIGNMENT, 32)
+    if alignment == 0 or alignment & (alignment - 1) or alignment > MAX_STRING:
+        raise ModelCorrupt(f"{reader.name} is damaged: {_ALIGNMENT} is {alignment}, which is no power of two")
     return alignment
 
 

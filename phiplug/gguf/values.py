@@ -1,4 +1,4 @@
-"""Bytes -> the values of the GGUF format, one after the other.
+"""Reads the values of the GGUF format, one after the other.
 
 The bytes are not trusted: every count and length is checked against a limit, and against what is left, before it is
 used. This file knows how GGUF writes a value, and nothing of which values there are.
@@ -17,6 +17,7 @@ from phiplug.errors import ModelCorrupt
 MAX_STRING = 2**20  # bytes; the longest strings are chat templates, of some 10 kB
 MAX_ARRAY = 2**21  # elements; the longest arrays are merges, about two for each of 262k tokens
 
+UINT32 = 4  # the id of this type
 _STRING, _ARRAY, _BOOL = 8, 9, 7
 _NUMBERS = {
     0: "B",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
+import weakref
 from pathlib import Path
 
 import gguf
@@ -173,6 +174,22 @@ def test_the_real_model_reads_as_it_is(smollm2):
     assert last.offset + last.nbytes == smollm2.stat().st_size
 
 
+def test_readers_of_one_file_share_its_header_and_nobody_keeps_it_for_them(file):
+    path = file(made(entry("a.words", ARRAY, struct.pack("<IQ", STRING, 1) + text("x"))))
+    held = read_header(path)
+    assert read_header(path) is held
+    gone = weakref.ref(held)
+    del held
+    assert gone() is None
+
+
+def test_a_file_that_has_changed_is_read_again(file):
+    path = file(made())
+    held = read_header(path)
+    path.write_bytes(made(entry("a", U32, struct.pack("<I", 7))))
+    assert (read_header(path).metadata["a"], "a" in held.metadata) == (7, False)
+
+
 # A split file
 
 
@@ -249,7 +266,10 @@ def test_a_big_endian_gguf_is_unsupported(file):
         read_header(file(b"GGUF" + struct.pack(">IQQ", 3, 0, 0)))
 
 
-@pytest.mark.parametrize(("version", "hint"), [(1, "convert the model again"), (4, "versions 2 and 3 are read")])
+@pytest.mark.parametrize(
+    ("version", "hint"),
+    [(0, "convert the model again"), (1, "convert the model again"), (4, "versions 2 and 3 are read")],
+)
 def test_other_versions_are_unsupported(file, version, hint):
     with pytest.raises(ModelUnsupported, match=rf"version {version}.*{hint}"):
         read_header(file(made(version=version)))
@@ -303,7 +323,9 @@ HUGE = struct.pack("<Q", 2**62)
         (made(entry("a", 7, b"\1"), entry("a", 7, b"\1")), "the key 'a' twice"),
         (made(entry("general.alignment", U32, bytes(4))), "general.alignment is 0"),
         (made(entry("general.alignment", U32, struct.pack("<I", 48))), "no power of two"),
-        (made(entry("general.alignment", STRING, text("32"))), "general.alignment is '32'"),
+        (made(entry("general.alignment", STRING, text("32"))), "general.alignment is '32', which is no unsigned"),
+        (made(entry("general.alignment", 5, struct.pack("<i", 32))), "general.alignment is 32, which is no unsigned"),
+        (made(entry("general.alignment", 7, b"\1")), "general.alignment is True, which is no unsigned"),
         (made(tensors=(tensor("t", (8,), 0, 0),) * 2, weights=64), "two tensors 't'"),
         (made(tensors=(tensor("a", (16,), 0, 0), tensor("b", (8,), 0, 32)), weights=64), "a overlaps the tensor"),
         (made(tensors=(tensor("t", (8,), 0, 8),), weights=64), "begins at no multiple of 32"),
