@@ -37,14 +37,15 @@ def without_amx(defaults: Callable[[], Any] = llama_cpp.llama_model_default_para
 
 
 class BareLoop:
-    """llama.cpp with nothing around it, on one sequence."""
+    """llama.cpp with nothing around it, on one sequence; the context has room for `slots` of them."""
 
-    def __init__(self, path: str, threads: int) -> None:
+    def __init__(self, path: str, threads: int, *, slots: int = 1, context: int = CTX) -> None:
         llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
         weights = without_amx()
         self.model = llama_cpp.llama_model_load_from_file(path.encode(), weights)
         params = llama_cpp.llama_context_default_params()
-        params.n_ctx, params.n_batch, params.n_ubatch = CTX, 512, 512
+        params.n_ctx, params.n_batch, params.n_ubatch = slots * context, 512, 512
+        params.n_seq_max, params.kv_unified = slots, False
         params.n_threads = params.n_threads_batch = threads
         params.type_v, params.flash_attn_type = BF16, FLASH_ATTENTION  # as phiplug's: docs/decisions/bits.md
         self.context = llama_cpp.llama_init_from_model(self.model, params)

@@ -144,7 +144,7 @@ def test_a_plugin_brings_an_alias(phiplug, shelf, smollm2, llama_cpp):
 
 def test_a_plugins_command_that_raises_is_one_line(phiplug, site):
     body = (
-        "from phiplug import hookimpl\n"
+        "from phiplug.spi import hookimpl\n"
         "@hookimpl\n"
         "def phiplug_add_commands(app):\n"
         "    @app.command()\n"
@@ -280,7 +280,9 @@ def folder(tmp_path):
     made = tmp_path / "tiny"
     made.mkdir()
     config = {"model_type": "llama", "vocab_size": 3, "max_position_embeddings": 64, "eos_token_id": 0}
-    vocabulary = {"model": {"type": "BPE", "vocab": {"h": 0, "e": 1, "l": 2}, "merges": []}, "added_tokens": []}
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    model = {"type": "BPE", "vocab": {"h": 0, "e": 1, "l": 2}, "merges": []}
+    vocabulary = {"model": model, "added_tokens": [], "pre_tokenizer": level, "decoder": level}
     for name, said in {
         "config.json": config,
         "tokenizer.json": vocabulary,

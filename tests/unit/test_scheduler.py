@@ -99,6 +99,33 @@ def test_choices_go_on_where_the_first_one_is_cancelled_before_its_row():
     assert len(second.completion().tokens) == len(third.completion().tokens) == 3
 
 
+@pytest.mark.parametrize(("equal_passes", "repeatable"), [(64, True), (1, False)])
+def test_eight_requests_compute_a_common_prefix_once(equal_passes, repeatable):
+    model = Copying(slots=8, chunk=64, context_length=1200, equal_passes=equal_passes, row_independence="all")
+    common = [1 + at * at % 14 for at in range(1000)]
+    prompts = [[*common, *([other] * 20)] for other in range(1, 9)]
+    asked = [request(each, WARM, max_tokens=1, repeatable=repeatable) for each in prompts]
+    finished(Engine(model, Letters()), *asked)
+    fed = sum(len(step[1]) for steps in passes(model) for step in steps)
+    assert 1000 + 8 * 20 <= fed <= 1000 + 8 * (20 + 64)
+
+
+def test_where_only_whole_chunks_repeat_each_computes_at_most_one_more():
+    model = Copying(slots=8, chunk=64, context_length=1200)
+    common = [1 + at * at % 14 for at in range(1000)]
+    finished(Engine(model, Letters()), *(request([*common, *([other] * 20)], max_tokens=1) for other in range(1, 9)))
+    fed = sum(len(step[1]) for steps in passes(model) for step in steps)
+    assert fed <= 1000 + 8 * (20 + 64 + 64)
+
+
+def test_four_choices_of_a_long_prompt_compute_it_once():
+    model = Copying(slots=4, chunk=64, context_length=600)
+    prompt = [1 + at * at % 14 for at in range(400)]
+    asked = request(prompt, WARM, max_tokens=10, ignore_stop_ids=True)
+    assert all(len(stream.completion().tokens) == 10 for stream in Engine(model, Letters()).choices(asked, 4))
+    assert sum(len(step[1]) for steps in passes(model) for step in steps) <= 400 + 4 * 10
+
+
 def test_choices_beyond_the_slots_wait():
     asked = request((1, 2, 3), WARM, max_tokens=3, ignore_stop_ids=True)
     streams = Engine(Copying(slots=2), Letters()).choices(asked, 5)
