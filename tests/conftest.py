@@ -66,11 +66,12 @@ def phiplug(capfd, monkeypatch, tmp_path) -> Callable[..., Ran]:
     for name in ("PHIPLUG_MODEL", "PHIPLUG_BACKEND", "PHIPLUG_DISABLE_PLUGINS"):
         monkeypatch.delenv(name, raising=False)
 
-    def run(*arguments: str, stdin: str = "") -> Ran:
+    def run(*arguments: str, stdin: str | bytes = "") -> Ran:
         from phiplug.cli import main
 
+        piped = stdin if isinstance(stdin, bytes) else stdin.encode()
         monkeypatch.setattr(sys, "argv", ["phiplug", *arguments])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(piped)))
         capfd.readouterr()
         with warnings.catch_warnings(), pytest.raises(SystemExit) as stopped:
             main()

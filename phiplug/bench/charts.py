@@ -1,4 +1,4 @@
-"""Numbers -> SVG: bars with intervals, lines over slots, and cumulative distributions.
+"""Draws numbers as SVG: bars with intervals, lines over slots, and cumulative distributions.
 
 Each chart is one `<svg>` element without a font, a script or a colour of its own: the page's style sheet has them, so
 that the same picture is read in light, in dark and in print. It knows nothing of what the numbers mean.

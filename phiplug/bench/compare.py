@@ -1,4 +1,4 @@
-"""Runs -> who is how much faster, how sure that is, and whether anything became slower.
+"""Compares runs: who is how much faster, how sure that is, and whether anything became slower.
 
 A ratio within a run is the median of those of its rounds, and of two runs that of their medians; its interval is the
 bootstrap's. A regression is judged between two runs of one hardware id, one model, one workload and as many threads,

@@ -1,4 +1,4 @@
-"""A plan -> a run: a worker for each backend, one warm-up, then rounds in turn, in a shuffled but repeatable order.
+"""Carries out a benchmark: a worker for each backend, one warm-up, then rounds in a shuffled, repeatable order.
 
 Interleaving makes a machine that slows down slow all contenders alike. What a backend raises ends its own rows and
 nobody else's. It knows nothing of how a run is shown.
@@ -124,7 +124,7 @@ class Session:
 
     def prepare(self) -> float:
         """Load each backend and run the workload once; return how many seconds the rounds will take, as it looks."""
-        task = replace(self.plan.task, slots=max(self.plan.slots))
+        task = replace(self.plan.task, options=replace(self.plan.task.options, slots=max(self.plan.slots)))
         for backend in self.plan.backends:
             worker = self._stack.enter_context(WorkerProcess(backend, task))
             standing = self._standings[backend] = _Standing(worker)

@@ -1,4 +1,4 @@
-"""Two rows of one run or of two -> why they may not be ranked beside one another; a run -> what disturbed it.
+"""Says why two rows may not be ranked beside one another, and what disturbed a run.
 
 A row that may not be ranked is still shown: the reasons go with it.
 """

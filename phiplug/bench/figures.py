@@ -1,4 +1,4 @@
-"""Samples -> the figures that people compare, each with its median, its quartiles and one value a round."""
+"""Computes from samples the figures that people compare, with median, quartiles and one value a round."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""This machine -> what a reader must know to compare its figures, and an id that equal machines share.
+"""Describes this machine: what a reader must know to compare its figures, and an id that equal machines share.
 
 The id is made of what stays when software is updated: processor, cores, memory, graphics, system. So a regression of an
 engine shows between two runs of one id. Host names, users and paths are left out.

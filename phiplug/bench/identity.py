@@ -1,4 +1,4 @@
-"""A model's files -> which weights they are: checksum, size, bits per weight, and what a token has to read of them."""
+"""Identifies a model's weights: checksum, size, bits per weight, and how many bytes of them a token has to read."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def peak_memory() -> int:
 
 
 def energy_meter(root: Path = RAPL) -> Callable[[], Counters]:
-    """Return what reads the energy counters of all processor packages: name -> (microjoules, where it wraps)."""
+    """Return what reads the energy counters of all processor packages, as microjoules and where they wrap."""
     zones = [zone for zone in sorted(root.glob("*rapl:?")) if _number(zone / "energy_uj") is not None]
 
     def read() -> Counters:

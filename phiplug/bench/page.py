@@ -1,4 +1,4 @@
-"""Runs -> one HTML page that needs nothing else: tables, charts, hardware, and what a reader must know to be fair."""
+"""Makes one self-contained HTML page of runs: tables, charts, hardware, and what a reader must know to be fair."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two loaded models and texts -> how far they agree: likeliest token, sampled picks, distributions, continuations.
+"""Measures how far two loaded models agree on texts: likeliest token, sampled picks, distributions, continuations.
 
 Both are given the same ids in the same chunks (teacher forcing), so every position is compared on equal terms. How far
 each one differs from itself, between a prefill and decoding one by one, is measured too: that is the noise below which

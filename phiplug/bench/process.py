@@ -32,7 +32,7 @@ class WorkerProcess:
             COMMAND,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=None if task.verbose else self._log,
+            stderr=None if task.options.verbose else self._log,
             text=True,
             encoding="utf-8",
             start_new_session=True,  # Ctrl-C is the parent's to handle

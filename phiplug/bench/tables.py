@@ -1,4 +1,4 @@
-"""Runs -> a table for people, Markdown, or one record a test in llama-bench's names.
+"""Writes runs as a table for people, as Markdown, or as one record a test in llama-bench's names.
 
 llama-bench measures prefill and generation as tests of their own, so a row becomes two records. Generation comes after
 the prompt here, which llama-bench calls a depth.

@@ -1,4 +1,4 @@
-"""The process of one backend: orders as JSON lines on stdin -> answers as JSON lines on stdout.
+"""The process that measures one backend: it reads orders as JSON lines and answers each with a JSON line.
 
 `python -m phiplug.bench.worker` loads a model once and then does one round at a time, when it is told to: so backends
 that are measured in turn share neither threads nor memory, and one that crashes takes no other with it. It compares
@@ -13,16 +13,17 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from phiplug.bench import meters
 from phiplug.bench.parity import agreement, default_prompts, picks
+from phiplug.bench.record import built
 from phiplug.bench.types import Loaded, Sample
 from phiplug.bench.workload import hash_of, prompt_ids
 from phiplug.errors import PhiplugError
-from phiplug.load import load
-from phiplug.spi import Step
+from phiplug.load import load_with
+from phiplug.spi import LoadOptions, Step
 from phiplug.types import Request, SamplingParams
 
 if TYPE_CHECKING:
@@ -37,34 +38,19 @@ SHORT = 32  # tokens of a prompt, and of an answer, that tell how fast a number 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a worker loads and runs; the options are those of `phiplug.load.load`."""
+    """What a worker loads, how, and how much it runs."""
 
     reference: str
     prompt_tokens: int
     gen_tokens: int
-    slots: int = 1
-    device: str | None = None
-    ctx_size: int | None = None
-    threads: int | None = None
-    gpu_layers: int | None = None
-    exact_scales: bool = False
+    options: LoadOptions = field(default_factory=LoadOptions)
     offline: bool = False
-    verbose: bool = False
 
     def load_on(self, backend: str) -> LLM:
         """Load the model on a backend, with a context that holds the work and no more unless the user says one."""
-        return load(
-            self.reference,
-            backend=backend,
-            device=self.device,
-            ctx_size=self.ctx_size or max(self.prompt_tokens + self.gen_tokens, POSITIONS),
-            slots=self.slots,
-            threads=self.threads,
-            gpu_layers=self.gpu_layers,
-            exact_scales=self.exact_scales,
-            offline=self.offline,
-            verbose=self.verbose,
-        )
+        context = self.options.ctx_size or max(self.prompt_tokens + self.gen_tokens, POSITIONS)
+        options = replace(self.options, ctx_size=context)
+        return load_with(options, self.reference, backend=backend, offline=self.offline)
 
 
 class Worker:
@@ -81,8 +67,8 @@ class Worker:
         texts = default_prompts()
         chosen = picks(self._llm, texts, positions=positions) if positions else ()
         self._settle_threads()
-        if self._task.slots > 1:
-            self.round("phiplug", self._task.slots)
+        if self._task.options.slots > 1:
+            self.round("phiplug", self._task.options.slots)
         sample = self.round("phiplug", 1)
         info = self._llm.info
         loaded = Loaded(
@@ -195,7 +181,7 @@ def serve(orders: Iterator[str], answer: Callable[[Mapping[str, Any]], None]) ->
     for line in orders:
         order = json.loads(line)
         try:
-            task = Task(**order["task"])
+            task = built(Task, order["task"])
             if order["do"] == "agree":
                 answer(_agreement(task, order["backends"], order["positions"]))
             elif worker is None:

@@ -1,4 +1,4 @@
-"""The built-in texts and a tokenizer -> a prompt of a fixed length, as ids, and the hash that names it."""
+"""Makes a prompt of a fixed length, as ids, from the built-in texts, and the hash that names it."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class _Commands(TyperGroup):
             else:
                 message = message[0].lower() + message[1:].rstrip(".")
                 command = error.ctx.command_path if error.ctx else _command(sys.argv)
-                complain(UsageError(message, hint=_advice(message) or f"see {command} --help"))
+                complain(UsageError(message, hint=_advice(message, command) or f"see {command} --help"))
             code = error.exit_code
         sys.exit(code)
 
@@ -115,9 +115,9 @@ def _command(arguments: list[str]) -> str:
     return " ".join(["phiplug", *named])
 
 
-def _advice(message: str) -> str | None:
+def _advice(message: str, command: str) -> str | None:
     """Return what to write instead of a prompt of several words, which the shell takes apart."""
-    if "unexpected extra argument" in message:
+    if "unexpected extra argument" in message and command == "phiplug run":
         return "put a prompt of several words in quotes"
     return None
 

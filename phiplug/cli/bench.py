@@ -1,4 +1,4 @@
-"""`phiplug bench`: one model on several engines, measured in turn -> a table on stdout, a run in a file."""
+"""`phiplug bench` measures one model on several engines in turn, and prints a table or writes a file."""
 
 from __future__ import annotations
 
@@ -112,13 +112,8 @@ def _plan(load: BackendsFlags, flags: BenchFlags, plugins: Plugins) -> Plan:
         reference=load.model or own or DEFAULT_MODEL,
         prompt_tokens=flags.prompt_tokens,
         gen_tokens=flags.gen_tokens,
-        device=load.device,
-        ctx_size=load.ctx_size,
-        threads=load.threads,
-        gpu_layers=load.gpu_layers,
-        exact_scales=load.exact_scales,
+        options=load.options(),
         offline=load.offline,
-        verbose=load.verbose,
     )
     return Plan(
         task,

@@ -6,6 +6,7 @@ It puts the parts together: `phiplug.cli.terminal` reads lines, `phiplug.cli.ses
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -13,7 +14,8 @@ import typer
 
 from phiplug.cli import note
 from phiplug.cli.flags import OUTPUT, PROMPT, LoadFlags, SamplingFlags, command_app, takes
-from phiplug.cli.terminal import is_interactive, piped_lines, typed_lines
+from phiplug.cli.stdin import piped_lines
+from phiplug.cli.terminal import is_interactive, restored_when_killed, typed_lines
 from phiplug.errors import outcome_of
 
 app = command_app()
@@ -37,6 +39,9 @@ class ChatFlags:
         list[str] | None,
         typer.Option("--stop", rich_help_panel=OUTPUT, help="Ends an answer; may be repeated.", show_default=False),
     ] = None
+    raw_output: Annotated[
+        bool, typer.Option("--raw-output", rich_help_panel=OUTPUT, help="Keep escape sequences on a terminal.")
+    ] = False
 
 
 @app.command()
@@ -51,11 +56,12 @@ def chat(load: LoadFlags, sampling: SamplingFlags, flags: ChatFlags) -> None:
     options = AnswerOptions(sampling.params(), flags.max_tokens, tuple(flags.stop or ()), flags.strict_content)
     interactive = is_interactive()
     conversation = Conversation(load.load(), system=flags.system, options=options)
-    session = Session(conversation, load, slash.obey, interactive=interactive)
+    session = Session(conversation, load, slash.obey, interactive=interactive, raw_output=flags.raw_output)
     try:
         if interactive:
             note(f"{slash.about(session.conversation.llm)}\n{GREETING}\n")
-        session.run(typed_lines(slash.completions()) if interactive else piped_lines())
+        with restored_when_killed() if interactive else nullcontext():
+            session.run(typed_lines(slash.completions()) if interactive else piped_lines())
     finally:
         session.conversation.llm.close()
     if session.failure and not interactive:

@@ -1,4 +1,4 @@
-"""`phiplug compare`: files -> ratios on stdout, one HTML page, and an exit code where something became slower."""
+"""`phiplug compare` reads runs of `bench`, prints ratios, writes one HTML page, and exits with 1 if one is slower."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from phiplug.userfiles import read_text
 
 if TYPE_CHECKING:
     from phiplug.llm import LLM
+    from phiplug.spi import LoadOptions
     from phiplug.types import SamplingParams
 
 MODEL, PROMPT, SAMPLING, OUTPUT = "Model and engine", "Prompt", "Sampling", "Output"
@@ -75,25 +76,29 @@ class ModelFlags:
         bool, typer.Option("-v", "--verbose", rich_help_panel=OUTPUT, help="Let the engine's own log through.")
     ] = False
 
+    def options(self, slots: int = 1) -> LoadOptions:
+        """Return what these flags say to an engine."""
+        from phiplug.spi import LoadOptions
+
+        given = {each.name for each in fields(self)} & {each.name for each in fields(LoadOptions)}
+        return LoadOptions(slots=slots, **{name: getattr(self, name) for name in given})
+
     def load_on(self, backend: str, *, slots: int = 1) -> LLM:
         """Load the model that these flags name on a backend; a download shows a bar."""
         from phiplug.cli.progress import DownloadBar
-        from phiplug.load import load
+        from phiplug.cli.waiting import waiting
+        from phiplug.load import load_with
 
-        return load(
-            self.model,
-            backend=backend,
-            device=self.device,
-            ctx_size=self.ctx_size,
-            slots=slots,
-            threads=self.threads,
-            gpu_layers=self.gpu_layers,
-            exact_scales=self.exact_scales,
-            chat_template=template_source(self.chat_template),
-            offline=self.offline,
-            verbose=self.verbose,
-            progress=DownloadBar(),
-        )
+        template = template_source(self.chat_template)
+        with waiting("loading the model") as loaded:
+            return load_with(
+                self.options(slots),
+                self.model,
+                backend=backend,
+                chat_template=template,
+                offline=self.offline,
+                progress=DownloadBar(loaded),
+            )
 
 
 @dataclass(frozen=True, slots=True)

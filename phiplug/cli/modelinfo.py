@@ -1,4 +1,4 @@
-"""What `phiplug models` found -> something to look at.
+"""Shows what `phiplug models` found, as tables and lines.
 
 What comes out of a file is shown as text: rich reads no markup in it, and the terminal no control characters.
 """

@@ -1,4 +1,4 @@
-"""`phiplug parity`: two engines, one model, the same texts -> how far they agree, and an exit code."""
+"""`phiplug parity` measures how far two engines agree on one model, and exits with 1 where that is too little."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ def parity(load: BackendsFlags, flags: ParityFlags) -> None:
     texts = _texts(flags.prompts)
     with ExitStack() as models:
         a, b = (models.enter_context(load.load_on(name)) for name in load.backends or ())
+        typer.echo(f"comparing {a.backend} and {b.backend} over {flags.positions} positions", err=True)
         with counted(f"comparing {a.backend} and {b.backend}", work(flags.positions, texts)) as advance:
             found = compare(a, b, texts, positions=flags.positions, advance=advance)
     short = _shortcomings(found, flags)

@@ -1,4 +1,4 @@
-"""How far a download is -> a bar on stderr, or a line for each file where stderr is no terminal.
+"""Shows how far a download is: a bar on stderr, or a line for each file where stderr is no terminal.
 
 rich is imported when the first download starts, and not before: most commands fetch nothing.
 """
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
 class DownloadBar:
     """A `phiplug.models.download.Progress` that people look at."""
 
-    def __init__(self) -> None:
+    def __init__(self, before: Callable[[], None] = lambda: None) -> None:
+        """Call `before` when the first download starts: it may clear the line that the bar needs."""
+        self._before = before
         self._name = ""
         self._bar: tuple[Progress, TaskID] | None = None
 
@@ -30,6 +34,7 @@ class DownloadBar:
             self._bar[0].reset(self._bar[1], total=total)
             return
         self.finish()
+        self._before()
         self._name = name
         console = Console(stderr=True)
         if console.is_terminal:

@@ -1,4 +1,4 @@
-"""`phiplug run`: one prompt -> its answer on stdout, statistics on stderr; or all of it as one line of JSON."""
+"""`phiplug run` answers one prompt: text on stdout and statistics on stderr, or all of it as one line of JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import typer
 
 from phiplug.cli.flags import OUTPUT, PROMPT, LoadFlags, SamplingFlags, command_app, takes
 from phiplug.cli.logprobs import logprob_as_json, show_logprobs
-from phiplug.cli.stdin import standard_input
+from phiplug.cli.prompt import prompt_text
+from phiplug.cli.screen import AnswerPrinter
+from phiplug.cli.waiting import awaited
 from phiplug.errors import InvalidParameter
 
 if TYPE_CHECKING:
@@ -29,6 +31,10 @@ MOST_SLOTS = 8
 class RunFlags:
     """What `run` asks and how it prints."""
 
+    file: Annotated[
+        str | None,
+        typer.Option("-f", "--file", rich_help_panel=PROMPT, help="Read the prompt from a file.", show_default=False),
+    ] = None
     system: Annotated[
         str | None, typer.Option("-s", "--system", rich_help_panel=PROMPT, help="A system message.", show_default=False)
     ] = None
@@ -63,6 +69,9 @@ class RunFlags:
             show_default=False,
         ),
     ] = None
+    raw_output: Annotated[
+        bool, typer.Option("--raw-output", rich_help_panel=OUTPUT, help="Keep escape sequences on a terminal.")
+    ] = False
     as_json: Annotated[bool, typer.Option("--json", rich_help_panel=OUTPUT, help="One line with everything.")] = False
 
 
@@ -72,19 +81,21 @@ def run(
     load: LoadFlags,
     sampling: SamplingFlags,
     flags: RunFlags,
-    prompt: Annotated[str, typer.Argument(help="The user's message; - reads standard input.")],
+    prompt: Annotated[
+        str | None, typer.Argument(help="The user's message, after what is piped; - is standard input.")
+    ] = None,
 ) -> None:
     """Answer one prompt, printed as it is decoded."""
     params = sampling.params()  # what is out of range is said before a model is loaded
     _refuse_for_raw(load, flags)
-    asked = _prompt(prompt, flags)
+    asked = _messages(prompt_text(prompt, flags.file), flags)
     with load.load(slots=min(flags.choices or 1, MOST_SLOTS)) as llm:
         streams = llm.submit_choices(_request(llm, asked, params, flags), flags.choices or 1)
         if flags.as_json:
             reports = [_report(llm, stream) for stream in streams]
             typer.echo(json.dumps(reports[0] if flags.choices is None else reports))
         else:
-            _print_all(llm, streams, whole=flags.no_stream)
+            _print_all(llm, streams, flags)
 
 
 def _refuse_for_raw(load: LoadFlags, flags: RunFlags) -> None:
@@ -98,11 +109,10 @@ def _refuse_for_raw(load: LoadFlags, flags: RunFlags) -> None:
             raise InvalidParameter(name, "a raw prompt has no messages", hint="drop it, or --raw")
 
 
-def _prompt(prompt: str, flags: RunFlags) -> str | list[Message]:
+def _messages(text: str, flags: RunFlags) -> str | list[Message]:
     """Return what is asked: a text, or a conversation where there is a system message."""
     from phiplug.types import Message
 
-    text = standard_input("prompt") if prompt == "-" else prompt
     if flags.system is None:
         return text
     if not text:
@@ -118,26 +128,27 @@ def _request(llm: LLM, prompt: str | list[Message], params: SamplingParams, flag
     return llm.request(prompt, params, options, max_tokens=flags.max_tokens, stop=stop, logprobs=flags.logprobs)
 
 
-def _print_all(llm: LLM, streams: Sequence[Stream], *, whole: bool) -> None:
+def _print_all(llm: LLM, streams: Sequence[Stream], flags: RunFlags) -> None:
     """Print answers one after another, a rule with the seed before each where there are several."""
     for stream in streams:
         if len(streams) > 1:
             print(f"--- seed {stream.request.sampling.seed} ---", flush=True)
-        _print(llm, stream, whole=whole)
+        _print(llm, stream, flags)
 
 
-def _print(llm: LLM, stream: Stream, *, whole: bool) -> None:
+def _print(llm: LLM, stream: Stream, flags: RunFlags) -> None:
     """Print the text as it comes, or when it is whole; then log-probabilities and a line of statistics on stderr."""
     text = ""
     logprobs: list[TokenLogprob] = []
-    for chunk in stream:
-        text += chunk.text
+    printer = AnswerPrinter(raw=flags.raw_output)
+    for chunk in awaited(stream, f"reading {_counted(len(stream.request.prompt_ids), 'token')}"):
         logprobs += chunk.logprobs
-        if not whole:
-            print(chunk.text, end="", flush=True)
-    if whole:
-        print(text, end="")
-    print("" if text.endswith("\n") else "\n", end="", flush=True)
+        if flags.no_stream:
+            text += chunk.text
+        else:
+            printer.write(chunk.text)
+    printer.write(text)
+    printer.end()
     if logprobs:
         show_logprobs(logprobs)
     if chunk.usage and chunk.timings:

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
 from phiplug.cli import as_phiplug_error, complain, is_lost_output, note
+from phiplug.cli.screen import AnswerPrinter
 from phiplug.cli.terminal import unechoed
+from phiplug.cli.waiting import awaited
 from phiplug.errors import PhiplugError, PhiplugWarning
 
 if TYPE_CHECKING:
@@ -35,7 +37,19 @@ class Session:
         leaving: the chat is over.
     """
 
-    def __init__(self, conversation: Conversation, load: LoadFlags, obey: Obey, *, interactive: bool) -> None:
+    def __init__(
+        self,
+        conversation: Conversation,
+        load: LoadFlags,
+        obey: Obey,
+        *,
+        interactive: bool = False,
+        raw_output: bool = False,
+    ) -> None:
+        """Answer with `conversation`; `obey` is given the lines that begin with a slash.
+
+        Ctrl-C stops an answer where it is `interactive`, and `raw_output` keeps escape sequences on a terminal.
+        """
         self.conversation = conversation
         self.load = load
         self.last: Chunk | None = None
@@ -44,6 +58,7 @@ class Session:
         self.leaving = False
         self._obey = obey
         self._interactive = interactive
+        self._raw_output = raw_output
         self._warned: set[str] = set()
 
     def run(self, lines: Iterable[str]) -> None:
@@ -85,30 +100,31 @@ class Session:
     def _answer(self, text: str) -> None:
         with self._each_warning_once():
             reply = self.conversation.send(text)
+        printer = AnswerPrinter(raw=self._raw_output)
         try:
             with unechoed() if self._interactive else contextlib.nullcontext():
-                self._print(reply)
+                self._print(reply, printer)
         except KeyboardInterrupt:
             if not self._interactive:
                 raise
             with _deaf():
                 reply.close()
-                _end_line(reply)
+                if reply.text:
+                    printer.end()
                 note("stopped; " + ("what was said is kept" if reply.text else "your message was taken back"))
         finally:
             self.held = len(reply.request.prompt_ids) + reply.tokens
 
-    def _print(self, reply: Reply) -> None:
+    def _print(self, reply: Reply, printer: AnswerPrinter) -> None:
         try:
-            for chunk in reply:
-                print(chunk.text, end="", flush=True)
+            for chunk in awaited(reply, f"reading {len(reply.request.prompt_ids)} tokens"):
+                printer.write(chunk.text)
         except Exception:
-            _end_line(reply)
+            if reply.text:
+                printer.end()
             raise
         self.last = chunk
-        if not reply.text:
-            print()  # for an empty answer an empty line: so a pipe can tell the answers apart
-        _end_line(reply)
+        printer.end()  # an empty line for an empty answer: so a pipe can tell the answers apart
         if chunk.finish_reason == "length":
             limit = self.conversation.options.max_tokens
             full = chunk.usage and chunk.usage.completion_tokens < limit
@@ -124,10 +140,6 @@ class Session:
             if str(warning.message) not in self._warned:
                 self._warned.add(str(warning.message))
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-
-
-def _end_line(reply: Reply) -> None:
-    print("" if not reply.text or reply.text.endswith("\n") else "\n", end="", flush=True)
 
 
 @contextlib.contextmanager

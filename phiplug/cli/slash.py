@@ -203,6 +203,6 @@ COMMANDS = {
     "stats": Slash("", "what answers, how, and how fast", _stats),
     "exit": Slash("", "leave, as /quit and /bye do", _exit),
 }
-"""Name -> command. A usage that begins with a capital letter must be given."""
+"""The commands by their names. A usage that begins with a capital letter must be given."""
 
 _ALIASES = {"quit": "exit", "bye": "exit"}

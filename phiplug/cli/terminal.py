@@ -1,13 +1,13 @@
-"""A keyboard, or a pipe -> lines of text for `phiplug chat`.
+"""Reads what a person types for `phiplug chat`, and leaves the terminal as it was.
 
-prompt_toolkit brings line editing, history and completion. It is imported only where both ends are a terminal;
-elsewhere a line is read as it comes, and nothing is printed to ask for it.
+prompt_toolkit brings line editing, history and completion. It is imported only where both ends are a terminal.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,18 +15,20 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from phiplug.errors import InvalidParameter
-
 if TYPE_CHECKING:
+    from types import FrameType
+
     from prompt_toolkit import PromptSession
     from prompt_toolkit.completion import Completer
     from prompt_toolkit.history import History
     from prompt_toolkit.key_binding import KeyBindings
 
 PROMPT = "> "
+RESET = b"\x1b[?2004l\x1b[?25h\x1b[0m\r\n"
+"""Ends bracketed paste, shows the cursor and drops colours: what prompt_toolkit may have set."""
 
 Completions = Mapping[str, Any]  # Any: None, or the completions of the word after it
-"""First word -> None, or what may follow it."""
+"""By the first word: None, or what may follow it."""
 
 
 def is_interactive() -> bool:
@@ -47,19 +49,29 @@ def typed_lines(completions: Completions) -> Iterator[str]:
                 typer.secho("Ctrl-D or /exit leaves", dim=True, err=True)
 
 
-def piped_lines() -> Iterator[str]:
-    """Yield the lines of standard input.
-
-    Raises:
-        InvalidParameter: it is not text.
-    """
-    if sys.stdin is None:  # what Python makes of a closed one
-        raise InvalidParameter("prompt", "standard input is closed")
+@contextlib.contextmanager
+def restored_when_killed() -> Iterator[None]:
+    """Restore the terminal where SIGTERM ends the process: without this, what is typed next would not show."""
     try:
-        for line in sys.stdin:
-            yield line.rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise InvalidParameter("prompt", f"standard input is not {error.encoding}: {error.reason}") from None
+        import termios
+    except ImportError:  # Windows, where a console has no such state
+        yield
+        return
+    keyboard = sys.stdin.fileno()
+    before = termios.tcgetattr(keyboard)
+
+    def die(number: int, _: FrameType | None) -> None:
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # which would stop a process in the background
+        termios.tcsetattr(keyboard, termios.TCSANOW, before)
+        os.write(sys.stdout.fileno(), RESET)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    was = signal.signal(signal.SIGTERM, die)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, was)
 
 
 @contextlib.contextmanager

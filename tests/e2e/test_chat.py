@@ -6,6 +6,7 @@ import json
 import os
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -153,8 +154,12 @@ def test_bytes_that_are_no_text_are_named(tmp_path):
         check=False,
     )
     assert done.returncode == 2
-    assert done.stderr.startswith(b"error: prompt: standard input is not utf-8")
+    assert done.stderr.startswith(b"error: prompt: standard input is not UTF-8")
     assert done.stderr.count(b"\n") == 1
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(phiplug):
+    assert phiplug(*TOY, stdin="\ufeff/help\n").out == ""
 
 
 class Terminal:
@@ -166,7 +171,7 @@ class Terminal:
 
         self.screen = ""
         self.folder = folder
-        self._keys, far = os.openpty()
+        self.keys, far = os.openpty()
         self.process = subprocess.Popen(
             [*PHIPLUG, "chat", *arguments],
             cwd=folder,
@@ -180,7 +185,7 @@ class Terminal:
         os.close(far)
 
     def type(self, keys):
-        os.write(self._keys, keys.encode())
+        os.write(self.keys, keys.encode())
 
     def wait_for(self, text):
         """Read on until `text` has come; return what came before it."""
@@ -188,10 +193,10 @@ class Terminal:
         while text not in self.screen:
             left = until - time.monotonic()
             assert left > 0, f"{text!r} did not come after {self.screen!r}"
-            if not select.select([self._keys], [], [], left)[0]:
+            if not select.select([self.keys], [], [], left)[0]:
                 continue
             try:
-                self.screen += os.read(self._keys, 4096).decode(errors="replace")
+                self.screen += os.read(self.keys, 4096).decode(errors="replace")
             except OSError:  # what Linux says when the other end is closed
                 assert text in self.screen, f"it ended before {text!r}: {self.screen!r}"
         before, _, self.screen = self.screen.partition(text)
@@ -200,7 +205,7 @@ class Terminal:
     def close(self):
         self.process.kill()
         self.process.wait()
-        os.close(self._keys)
+        os.close(self.keys)
 
 
 @pytest.fixture
@@ -253,6 +258,30 @@ def test_ctrl_c_at_an_empty_prompt_says_how_to_leave_and_ctrl_d_leaves(terminal)
     screen.wait_for(ASKING)
     screen.type("\x04")
     assert screen.process.wait(timeout=60) == 0
+
+
+@pytest.mark.parametrize("typed", ["", "hello\r"], ids=["at the prompt", "in an answer"])
+def test_sigterm_leaves_the_terminal_with_its_echo(terminal, typed):
+    import termios
+
+    screen = terminal(*ENDLESS)
+    screen.wait_for(ASKING)
+    if typed:
+        screen.type(typed)
+        screen.wait_for(" the ")  # of the answer
+    assert not termios.tcgetattr(screen.keys)[3] & termios.ECHO
+    screen.process.terminate()
+    screen.wait_for("\x1b[?2004l\x1b[?25h")
+    assert screen.process.wait(timeout=60) == -signal.SIGTERM
+    assert termios.tcgetattr(screen.keys)[3] & termios.ECHO
+
+
+@pytest.mark.parametrize("raw", [(), ("--raw-output",)])
+def test_escape_sequences_of_a_model_do_not_reach_a_terminal(terminal, raw):
+    screen = terminal("-b", "toy", "-n", "3", "--seed", "1", "--logit-bias", "7=1000", *raw)
+    screen.wait_for(ASKING)
+    screen.type("hello\r")
+    assert ("\x07" * 3 in screen.wait_for("cut off")) == bool(raw)
 
 
 def test_what_was_typed_is_remembered_for_the_next_chat(terminal):

@@ -112,6 +112,49 @@ def test_standard_input_that_is_no_text_is_refused(tmp_path):
     assert err.startswith("error: prompt: ")  # strict decoding refuses it, or the lone surrogates that stand for it
 
 
+def raw_ids(phiplug, *arguments, stdin=""):
+    report = json.loads(phiplug("run", *arguments, *TOY, "--raw", "--json", stdin=stdin).out)
+    return report["prompt_ids"]
+
+
+def test_what_is_piped_comes_before_the_file_and_the_argument(phiplug, tmp_path):
+    (tmp_path / "question.txt").write_text("in short\n", encoding="utf-8")
+    file = ("-f", str(tmp_path / "question.txt"))
+    assert raw_ids(phiplug, "sum up", stdin="a text\n") == raw_ids(phiplug, "a text\n\nsum up")
+    assert raw_ids(phiplug, stdin="a text\n") == raw_ids(phiplug, "a text\n")
+    assert raw_ids(phiplug, *file) == raw_ids(phiplug, "in short\n")
+    assert raw_ids(phiplug, "please", *file, stdin="a") == raw_ids(phiplug, "a\n\nin short\n\nplease")
+
+
+@pytest.mark.parametrize("at", ["", "@"])
+def test_a_prompt_that_names_a_file_gets_a_hint(phiplug, tmp_path, monkeypatch, at):
+    (tmp_path / "notes.txt").write_text("hello")
+    monkeypatch.chdir(tmp_path)
+    ran = phiplug("run", f"{at}notes.txt", *TOY)
+    assert ran.code == 0
+    assert ran.err.startswith("the prompt is the name of a file; -f notes.txt sends what is in it\n")
+    assert "-f" not in phiplug("run", "@alice hello", *TOY).err
+
+
+def test_standard_input_is_utf_8_whatever_the_locale_says(phiplug, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "cp1252")
+    assert raw_ids(phiplug, "-", stdin=b"\xef\xbb\xbf\xc3\xa9") == raw_ids(phiplug, "\u00e9")
+    ran = phiplug("run", "-", *TOY, stdin="hello".encode("utf-16"))
+    assert (ran.code, ran.out) == (2, "")
+    assert "standard input is not UTF-8" in ran.err
+    assert "it begins as UTF-16; save it as UTF-8" in ran.err
+
+
+def test_the_file_of_a_prompt_that_cannot_be_read_is_named(phiplug):
+    ran = phiplug("run", "-f", "none.txt", *TOY)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith("error: file: none.txt cannot be read")
+
+
+def test_a_pipe_gets_escape_sequences_as_they_are(phiplug):
+    assert phiplug("run", "hello", *TOY, "--logit-bias", "27=1000").out == "\x1b" * 12 + "\n"
+
+
 def test_a_stop_string_ends_the_answer(phiplug):
     text = json.loads(phiplug("run", "hello", *TOY, "--json").out)["text"]
     stopped = json.loads(phiplug("run", "hello", *TOY, "--json", "--stop", text[3:5]).out)

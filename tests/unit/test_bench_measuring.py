@@ -20,10 +20,10 @@ from phiplug.bench.workload import hash_of, prompt_ids
 from phiplug.errors import InvalidParameter, NotInstalled
 from phiplug.load import load
 from phiplug.models.cache import FileCache
-from phiplug.spi import ModelFiles
+from phiplug.spi import LoadOptions, ModelFiles
 from phiplug.types import Request
 
-TASK = Task("toy", prompt_tokens=70, gen_tokens=6, slots=2)
+TASK = Task("toy", prompt_tokens=70, gen_tokens=6, options=LoadOptions(slots=2))
 
 
 @pytest.fixture
@@ -208,7 +208,7 @@ def test_without_psutil_the_extra_is_named(monkeypatch):
 
 
 def test_a_model_that_measures_its_threads_is_given_time_to_settle():
-    worker = Worker(replace(TASK, slots=2), "toy")
+    worker = Worker(TASK, "toy")
     model, threads, told = worker._llm.engine.model, iter([4, 2, 4, 4, 9]), []
 
     def autotune():
