@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from phiplug.bench import meters
 from phiplug.bench.meters import psutil
 from phiplug.bench.types import Hardware
 from phiplug.errors import NotInstalled
@@ -24,7 +25,9 @@ from phiplug.errors import NotInstalled
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-COPY_BYTES = 2**27  # for each core: more than a core's share of any cache
+COPY_BYTES = 2**27  # for each core, where memory allows
+LEAST_COPY_BYTES = 2**25  # still more than a core's share of any cache
+MOST_BYTES = 2**32  # of all copies together
 COPIES = 5
 NVIDIA_SMI = ("--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
 
@@ -53,12 +56,22 @@ def identify(metadata: Mapping[str, str]) -> Hardware:
         machine=platform.machine(),
         python=f"{platform.python_implementation()} {platform.python_version()}",
         phiplug=__version__,
-        copy_bytes_per_s=copy_bandwidth(logical),
+        copy_bytes_per_s=copy_bandwidth(*copies(logical, meters.free_memory())),
         metadata=dict(metadata),
     )
 
 
-def copy_bandwidth(cores: int, *, size: int = COPY_BYTES) -> float:
+def copies(cores: int, free: int) -> tuple[int, int]:
+    """Return how many cores are to copy, and how many bytes each, within a quarter of the free memory.
+
+    A host shows all of its cores to a container that may have little memory: copies become smaller, and then fewer.
+    """
+    budget = min(MOST_BYTES, free // 4) // 2  # each copy has a source and a target
+    size = min(COPY_BYTES, max(LEAST_COPY_BYTES, budget // cores))
+    return max(1, min(cores, budget // size)), size
+
+
+def copy_bandwidth(cores: int, size: int) -> float:
     """Copy `size` bytes on each core at once, several times; return the most bytes read plus written in a second."""
     pairs = [(np.ones(size, np.uint8), np.empty(size, np.uint8)) for _ in range(cores)]
     with ThreadPoolExecutor(cores) as pool:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 RAPL = Path("/sys/class/powercap")  # https://docs.kernel.org/power/powercap/powercap.html
+CGROUP = Path("/sys/fs/cgroup")  # https://docs.kernel.org/admin-guide/cgroup-v2.html
 CPUS = Path("/sys/devices/system/cpu")
 
 Counters = Mapping[str, tuple[int, int]]
@@ -39,6 +40,13 @@ def peak_memory() -> int:
     """Return the largest resident size of this process plus that of its children, in bytes."""
     children = psutil().Process().children(recursive=True)
     return _peak_of(os.getpid()) + sum(_peak_of(child.pid) for child in children)
+
+
+def free_memory(root: Path = CGROUP) -> int:
+    """Return how many bytes may still be taken, by the machine and by the control group that this process is in."""
+    free = int(psutil().virtual_memory().available)
+    limit, taken = _number(root / "memory.max"), _number(root / "memory.current")
+    return free if limit is None or taken is None else min(free, max(0, limit - taken))
 
 
 def energy_meter(root: Path = RAPL) -> Callable[[], Counters]:

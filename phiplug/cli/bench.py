@@ -90,10 +90,18 @@ def _session(load: BackendsFlags, flags: BenchFlags) -> Session:
     from phiplug.cli.progress import DownloadBar
     from phiplug.load import cache, find
     from phiplug.plugins import Plugins
+    from phiplug.plugins.choice import require_engine
 
     plugins = Plugins.installed()
     plan = _plan(load, flags, plugins)
-    files = find(plan.task.reference, plugins, offline=load.offline, progress=DownloadBar())
+    reference = plan.task.reference
+    files = find(
+        reference,
+        plugins,
+        offline=load.offline,
+        before_fetch=lambda: require_engine([plugins.backend(name) for name in plan.backends], reference),
+        progress=DownloadBar(),
+    )
     model = identity_of(files, cache())
     typer.echo(f"{model.reference}, SHA-256 {model.sha256[:12]}; looking at this machine", err=True)
     return Session(plan, model, identify(plugins.hardware_info()))

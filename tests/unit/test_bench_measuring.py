@@ -13,6 +13,7 @@ import pytest
 
 from phiplug.bench import meters
 from phiplug.bench.conduct import Plan, shuffled
+from phiplug.bench.hardware import COPY_BYTES, LEAST_COPY_BYTES, MOST_BYTES, copies
 from phiplug.bench.identity import identity_of
 from phiplug.bench.parity import agreement, compare, default_prompts, picks
 from phiplug.bench.worker import GREEDY, Task, Worker, bare, serve, through
@@ -221,3 +222,35 @@ def test_a_model_that_measures_its_threads_is_given_time_to_settle():
     assert told == ["forget", *["autotune"] * 4]
     assert loaded.threads == 4
     assert list(threads) == [9]  # nothing changes once the rounds begin
+
+
+@pytest.mark.parametrize("cores", [1, 2, 8, 64, 192])
+@pytest.mark.parametrize("free", [0, 2**28, 2**30, 2**36, 2**40])
+def test_copying_memory_takes_no_more_than_a_quarter_of_what_is_free(cores, free):
+    many, size = copies(cores, free)
+    assert 1 <= many <= cores
+    assert LEAST_COPY_BYTES <= size <= COPY_BYTES
+    assert 2 * many * size <= max(min(free // 4, MOST_BYTES), 2 * LEAST_COPY_BYTES)
+
+
+def test_two_cores_with_enough_memory_copy_as_much_as_ever():
+    assert copies(2, 2**34) == (2, COPY_BYTES)
+
+
+def test_free_memory_is_within_the_control_group(tmp_path):
+    (tmp_path / "memory.max").write_text("1000\n")
+    (tmp_path / "memory.current").write_text("900\n")
+    assert meters.free_memory(tmp_path) == 100
+    (tmp_path / "memory.max").write_text("max\n")
+    assert meters.free_memory(tmp_path) > 100
+
+
+def test_bench_looks_for_an_engine_before_it_asks_the_hub(phiplug, monkeypatch):
+    def unasked(*_, **__):
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr("phiplug.models.hub.pull", unasked)
+    ran = phiplug("bench", "-b", "toy", "-m", "hf:nobody/nothing")
+    assert ran.code == 1
+    assert "no engine works here" in ran.err
+    assert "[BackendUnavailable]" in ran.err
