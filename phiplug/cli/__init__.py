@@ -11,7 +11,9 @@ import importlib
 import io
 import os
 import re
+import shutil
 import sys
+import textwrap
 import warnings
 from functools import cached_property
 from typing import Any
@@ -177,7 +179,11 @@ def complain(error: PhiplugError) -> None:
 
 
 def note(text: str) -> None:
-    """Print something on stderr that is neither an answer nor an error."""
+    """Print something on stderr that is neither an answer nor an error; on a terminal, lines break between words."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        wrapper = textwrap.TextWrapper(shutil.get_terminal_size().columns, break_long_words=False)
+        wrapper.break_on_hyphens = False  # a flag stays whole
+        text = "\n".join(map(wrapper.fill, text.split("\n")))
     typer.secho(text, dim=True, err=True, color=_color())
 
 
