@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 from phiplug.cli import MISTYPED, note
 from phiplug.cli.stdin import piped_input, standard_input
@@ -30,13 +30,6 @@ def prompt_text(argument: str | None, file: str | None) -> str:
 def _name_the_flag_for_files(argument: str) -> None:
     """Tell who gives a file's name as the prompt, with or without an @ before it, how to send what is in it."""
     for name in (argument, argument.removeprefix("@")):
-        if _is_file(expanded(name)):
+        if os.path.isfile(expanded(name)):  # noqa: PTH113  Path.is_file raises for what no file can be called
             note(f"the prompt is the name of a file; -f {name} sends what is in it")
             return
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a prompt is seldom a name that a system can have
-        return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -98,7 +99,7 @@ class _Finder:
     def named(self, parsed: Reference, aliases: Mapping[str, Sequence[str]]) -> ModelFiles:
         references = aliases.get(parsed.place)
         if references is None:
-            if Path(parsed.place).exists():
+            if os.path.exists(parsed.place):  # noqa: PTH110  Path.exists raises for what no file can be called
                 return _at_path(parsed.text, Path(parsed.place))
             raise _unknown(parsed.place, aliases)
         failures: list[ModelError] = []

@@ -133,7 +133,8 @@ def test_a_prompt_that_names_a_file_gets_a_hint(phiplug, tmp_path, monkeypatch, 
     ran = phiplug("run", f"{at}notes.txt", *TOY)
     assert ran.code == 0
     assert ran.err.startswith("the prompt is the name of a file; -f notes.txt sends what is in it\n")
-    assert "-f" not in phiplug("run", "@alice hello", *TOY).err
+    for prompt in ("@alice hello", "x" * 300, "."):
+        assert "-f" not in phiplug("run", prompt, *TOY).err
 
 
 def test_standard_input_is_utf_8_whatever_the_locale_says(phiplug, monkeypatch):
@@ -261,6 +262,7 @@ BAD = {
     "no choice": (["run", "x", *TOY, "--choices", "0"], 2, "invalid value for '--choices'", "UsageError"),
     "21 of the likeliest": (["run", "x", *TOY, "--logprobs", "21"], 2, "invalid value for '--logprobs'", "UsageError"),
     "an unknown model": (["run", "x", "-m", "smolm2"], 1, "did you mean smollm2?", "ModelNotFound"),
+    "a name that no file can have": (["run", "x", "-m", "x" * 5000], 1, "no model is called 'xxx", "ModelNotFound"),
     "an unknown backend": (["run", "x", "-b", "tpu"], 2, "'tpu' is not installed (installed: ", "BackendNotFound"),
     "a missing file": (["run", "x", "-m", "./none.gguf"], 1, "there is no file", "ModelNotFound"),
     "a model the backend does not take": (["run", "x", "-m", "toy", "-b", "llama-cpp"], 1, "toy", "Model"),
