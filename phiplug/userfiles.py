@@ -10,6 +10,7 @@ import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from phiplug.errors import InvalidParameter
 
@@ -34,10 +35,18 @@ def read_text(name: str, path: str | os.PathLike[str]) -> str:
             kind = os.fstat(handle)
             if not stat.S_ISREG(kind.st_mode):
                 raise InvalidParameter(name, f"{path} is no regular file")
-            data = file.read(LARGEST + 1)
+            data = read_bounded(file)
     except (OSError, ValueError) as error:
         raise InvalidParameter(name, f"{path} cannot be read: {_cause(error)}") from None
     return decoded(name, data, str(path))
+
+
+def read_bounded(file: BinaryIO) -> bytes:
+    """Read a file to its end, or to just beyond `LARGEST`; `file.read(LARGEST)` would take that memory at once."""
+    data = bytearray()
+    while len(data) <= LARGEST and (piece := file.read(2**16)):
+        data += piece
+    return bytes(data)
 
 
 def decoded(name: str, data: bytes, source: str) -> str:

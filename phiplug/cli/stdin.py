@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from phiplug.cli.waiting import waiting
 from phiplug.errors import InvalidParameter
-from phiplug.userfiles import LARGEST, decoded
+from phiplug.userfiles import LARGEST, decoded, read_bounded
 
 SOURCE = "standard input"
 
@@ -19,7 +19,7 @@ def standard_input(name: str) -> str:
     Raises:
         InvalidParameter: it is closed, is too large, or is no text.
     """
-    return decoded(name, _bytes_of(name).read(LARGEST + 1), SOURCE)
+    return decoded(name, read_bounded(_bytes_of(name)), SOURCE)
 
 
 def piped_input(name: str) -> str:

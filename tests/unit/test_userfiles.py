@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from pathlib import Path
@@ -79,3 +80,17 @@ def test_a_write_goes_through_a_link_and_keeps_the_permissions(tmp_path):
     assert link.is_symlink()
     assert target.read_text() == "new"
     assert stat.S_IMODE(target.stat().st_mode) == 0o640
+
+
+def test_reading_takes_no_more_memory_than_the_text():
+    class Small(io.BytesIO):
+        def read(self, size=-1):
+            assert 0 < size <= 2**16
+            return super().read(size)
+
+    assert userfiles.read_bounded(Small(b"x" * 2**18)) == b"x" * 2**18
+
+
+def test_what_is_too_large_is_read_no_further(monkeypatch):
+    monkeypatch.setattr(userfiles, "LARGEST", 2**16)
+    assert 2**16 < len(userfiles.read_bounded(io.BytesIO(b"x" * 2**20))) <= 2**17
