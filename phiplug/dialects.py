@@ -37,7 +37,7 @@ class Rules:
         greedy_below: a temperature below this is greedy; None where it must be positive.
         greedy_filters: a greedy draw goes through the stages, so that one of them may remove the largest.
         zero_top_p_is_off: a `top_p` of 0 keeps all instead of one.
-        renormalizes: the mass that `top_p` looks at is that of the survivors, instead of that of all ids.
+        renormalizes: the mass that `top_p` looks at is that of the candidates left, instead of that of all ids.
         keeps_ties: stages that keep all ids that tie with the last one they keep.
         min_p_of_logits: `min_p` compares float32 logits with max + ln(min_p), instead of probabilities.
         typical_beyond: `typical_p` wants more than the mass, instead of at least.

@@ -27,7 +27,7 @@ class Drawn:
         token: the id that was drawn.
         probabilities: of the ids that survived the filters; they sum to 1.
         margin: the least relative distance of anything that decided: the nucleus boundary or min_p from the mass next
-            to it, the winner of the race from the runner-up. Below 1e-6 the rule leaves the choice open.
+            to it, the smallest z from the next. Below 1e-6 the rule leaves the choice open.
     """
 
     token: int
@@ -87,11 +87,11 @@ def draw(params: SamplingParams, logits, prompt=(), sampled=()) -> Drawn:
     order, margin_p = nucleus(order, weight, params.top_p)  # 7
     order, margin_m = probable(order, weight, params.min_p)  # 8
     position, of_request = len(prompt) + len(sampled), key(params.seed, prompt)
-    runners = sorted((-math.log(u(of_request, position, i)) / weight[i], i) for i in order if weight[i] > 0)  # 9
-    margin_z = runners[1][0] / runners[0][0] - 1 if len(runners) > 1 else math.inf
+    drawn = sorted((-math.log(u(of_request, position, i)) / weight[i], i) for i in order if weight[i] > 0)  # 9
+    margin_z = drawn[1][0] / drawn[0][0] - 1 if len(drawn) > 1 else math.inf
     mass = math.fsum(weight[token] for token in order)
     probabilities = {token: weight[token] / mass for token in order if weight[token] > 0}
-    return Drawn(runners[0][1], probabilities, min(margin_p, margin_m, margin_z))
+    return Drawn(drawn[0][1], probabilities, min(margin_p, margin_m, margin_z))
 
 
 def nucleus(order, weight, p):

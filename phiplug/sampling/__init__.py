@@ -1,9 +1,9 @@
-"""Logits, parameters and history -> the next token. docs/sampling.md is the rule; these files carry it out.
+"""Draws the next token from logits, parameters and a history. docs/sampling.md is the rule; these files carry it out.
 
-Nothing here knows a model, an engine or a text. `sampler` is the way of one row; `penalties` the adjustments that
-depend on history; `row` a buffer that knows where its large logits are; `draw` the way from there to a token, quickly,
-and `filters` to all that survive; `stages` the same for the dialects; `nucleus` finds top-k and top-p sets without
-sorting the vocabulary; `noise` decides the race.
+Nothing here knows a model, an engine or a text. `sampler` draws the tokens of one sequence; `penalties` adjusts
+logits by history; `row` is a buffer that knows where its large logits are; `draw` goes from there to a token quickly,
+and `filters` to all candidates; `stages` does so for the dialects; `nucleus` finds top-k and top-p sets without sorting
+the vocabulary; `noise` makes the Gumbel-max draw.
 """
 
 from phiplug.sampling.row import Row

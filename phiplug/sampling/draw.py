@@ -1,8 +1,8 @@
-"""Steps 6 to 9 of phiplug's own rule: a tempered row -> a token.
+"""Draws a token from logits that the temperature has been applied to: steps 6 to 9 of phiplug's own rule.
 
-Written for speed: the nucleus of top_p is not looked for. All ids that may belong to it race, and only the winner is
-asked whether it does, which it most often does. Where it does not, all of the nucleus are ahead of it in the order of
-step 7, and those race again.
+It is written for speed, so it does not look for the nucleus of top_p. It makes a Gumbel-max draw among all ids that may
+belong to the nucleus and checks only the winner, which most often does belong. Where it does not, every id of the
+nucleus is ahead of it in the order of step 7, and the next draw is among those.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from phiplug.sampling.filters import probable, survivors
+from phiplug.sampling.filters import candidates, probable
 from phiplug.sampling.noise import NoiseBuffers, gumbel_max
 from phiplug.sampling.row import SLACK, Row
 from phiplug.types import SamplingParams
@@ -27,15 +27,15 @@ _CAUTION = 0.7  # of the mass outside the nucleus, so that the guess seldom fail
 _TINY = 1e-37  # the least weight that is told from 0
 
 
-class Field(NamedTuple):
-    """Those that run: all ids that may be in the nucleus, and as many more as were cheaper to keep.
+class NucleusBounds(NamedTuple):
+    """The ids that may be in the nucleus, with as many more as were cheaper to keep, and bounds of its mass.
 
     Attributes:
         ids: ascending.
-        t: their tempered logits; no other id has a larger one.
+        t: their logits after the temperature; no other id has a larger one.
         weights: exp(t), float32 or float64.
         least: a lower bound of the mass that the nucleus has to reach.
-        most: an upper bound of it.
+        most: an upper bound of that mass.
     """
 
     ids: NDArray[np.intp]
@@ -44,8 +44,8 @@ class Field(NamedTuple):
     least: float
     most: float
 
-    def only(self, inside: NDArray[np.bool_] | None) -> Field:
-        """Return those that a mask marks; None marks all."""
+    def only(self, inside: NDArray[np.bool_] | None) -> NucleusBounds:
+        """Keep the ids that a mask marks; None marks all."""
         if inside is None:
             return self
         kept = np.flatnonzero(inside)
@@ -62,42 +62,42 @@ def draw(row: Row, params: SamplingParams, key: int, position: int) -> int:
     """Draw a token.
 
     Args:
-        row: tempered.
+        row: the temperature has been applied to it.
         params: `top_k`, `top_p` and `min_p` count here.
         key: of the request, in [0, 2**64).
         position: the index of the new token in the whole sequence.
     """
     if params.top_p == 1.0 or 0 < params.top_k < len(row.x):
-        ids, t = survivors(row, params)
+        ids, t = candidates(row, params)
         return int(ids[gumbel_max(key, position, ids, t, buffers=row.buffers)])
-    fields = (field.only(probable(field.t, params.min_p)) for field in _fields(row, params.top_p))
-    winners = (_winner(field, key, position, row.buffers) for field in fields)
+    guesses = (bounds.only(probable(bounds.t, params.min_p)) for bounds in _bounds(row, params.top_p))
+    winners = (_winner(bounds, key, position, row.buffers) for bounds in guesses)
     return next(token for token in winners if token is not None)
 
 
-def _winner(field: Field, key: int, position: int, buffers: NoiseBuffers | None = None) -> int | None:
-    """Return who wins the race of the nucleus, or None where the bounds of its mass do not tell."""
+def _winner(bounds: NucleusBounds, key: int, position: int, buffers: NoiseBuffers | None = None) -> int | None:
+    """Draw a token from the nucleus, or return None where the bounds of its mass leave the winner in doubt."""
     while True:
-        index = gumbel_max(key, position, field.ids, field.t, field.weights, buffers)
-        ahead = field.ahead_of(index)
-        mass = float((field.weights * ahead).sum())
-        if mass < field.least or not ahead.any():
-            return int(field.ids[index])
-        if mass < field.most:
+        index = gumbel_max(key, position, bounds.ids, bounds.t, bounds.weights, buffers)
+        ahead = bounds.ahead_of(index)
+        mass = float((bounds.weights * ahead).sum())
+        if mass < bounds.least or not ahead.any():
+            return int(bounds.ids[index])
+        if mass < bounds.most:
             return None
-        field = field.only(ahead)
+        bounds = bounds.only(ahead)
 
 
-def _fields(row: Row, p: float) -> Iterator[Field]:
-    """Yield what may do for the row, the cheapest first; the last one knows the mass, so it always does."""
+def _bounds(row: Row, p: float) -> Iterator[NucleusBounds]:
+    """Yield bounds that may suffice, the cheapest first; the last one knows the mass, so it always suffices."""
     limit = math.log((1.0 - p) / len(row.x)) - SLACK
     if row.is_sparse(limit):
-        yield _sparse_field(row, p, limit)
-    yield _dense_field(row, p)
+        yield _sparse_bounds(row, p, limit)
+    yield _dense_bounds(row, p)
 
 
-def _sparse_field(row: Row, p: float, limit: float) -> Field:
-    """Return the few ids of a peaked row; most of it is not looked at.
+def _sparse_bounds(row: Row, p: float, limit: float) -> NucleusBounds:
+    """Return the few likely ids of a peaked row without reading most of it.
 
     Ids whose weight is below (1 - p) * mass / V weigh less than (1 - p) * mass together, so the rest holds the nucleus
     whole. The largest weight is 1, so the mass is at least that.
@@ -105,11 +105,11 @@ def _sparse_field(row: Row, p: float, limit: float) -> Field:
     ids, t = row.above_sparsely(limit)
     weights = np.exp(t.astype(np.float64))
     mass = float(weights.sum())
-    return Field(ids, t, weights, p * mass, p * (mass + row.mass_below(limit)))
+    return NucleusBounds(ids, t, weights, p * mass, p * (mass + row.mass_below(limit)))
 
 
-def _dense_field(row: Row, p: float) -> Field:
-    """Return what the exponential of every logit tells, in float32: the sums are right to about 1e-7."""
+def _dense_bounds(row: Row, p: float) -> NucleusBounds:
+    """Return bounds from the exponential of every logit, in float32, whose sums are right to about 1e-7."""
     weights, t = row.weights(), row.t()
     mass = float(weights.sum())
     outside = (1.0 - p) * mass
@@ -118,10 +118,10 @@ def _dense_field(row: Row, p: float) -> Field:
         if np.count_nonzero(heavy) > len(heavy) // 2:  # gathering most would cost more than it saves
             break
         ids = np.flatnonzero(heavy)
-        field = Field(ids, t.take(ids), weights.take(ids), p * mass, p * mass)
-        if field.weights.sum() >= p * mass:  # true of the second limit, nearly always of the first
-            return field
-    return Field(row.every_id, t, weights, p * mass, p * mass)
+        bounds = NucleusBounds(ids, t.take(ids), weights.take(ids), p * mass, p * mass)
+        if bounds.weights.sum() >= p * mass:  # the second limit always reaches it, the first nearly always
+            return bounds
+    return NucleusBounds(row.every_id, t, weights, p * mass, p * mass)
 
 
 def _guess(weights: NDArray[np.float32], outside: float) -> float:

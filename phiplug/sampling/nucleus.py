@@ -1,7 +1,7 @@
-"""Tempered logits -> the smallest set that holds a given mass, or a given number of ids.
+"""Finds the smallest set of ids that holds a given mass, or the largest ids of a given number.
 
-No function here sorts a vocabulary: ids are bucketed by their tempered logit t = (x - max) / T, which is never above 0,
-and only the bucket that the boundary falls in is looked at more closely.
+No function here sorts a vocabulary. Each buckets ids by their logit after the temperature, t = (x - max) / T, which is
+never above 0, and looks more closely only at the bucket that the boundary falls in.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The history of a sequence -> which logits change and by how much.
+"""Changes logits by the history of a sequence.
 
 Only ids that were seen, or that carry a bias, are touched, and the counts are kept from token to token, so a step costs
 the size of the window, not of the vocabulary.

@@ -1,4 +1,4 @@
-"""A history -> the tokens that would carry a repetition further, and for how long it has run: DRY.
+"""Lowers the logits of tokens that would carry a repetition further, by how long it has run: DRY.
 
 The rule is llama.cpp's: a token that once followed the last n tokens has its logit lowered by
 multiplier * base ** (n - allowed length), where n is the longest such run. Runs are kept from token to token, so a step

@@ -25,7 +25,7 @@ class Row:
     """A buffer for rows of one width, filled anew for each token so that its pages stay in place.
 
     Attributes:
-        x: float32, shape (V,): the logits, free to be adjusted between `fill` and `temper`.
+        x: float32, shape (V,): the logits, free to be adjusted between `fill` and `apply_temperature`.
     """
 
     def __init__(self, width: int) -> None:
@@ -35,7 +35,7 @@ class Row:
         self._e = np.empty(width, np.float32)
         self._high = np.empty(self._columns, np.float32)
         self._top = self._temperature = np.float32(1)
-        self._is_tempered = False
+        self._is_scaled = False
         self.x = padded[:width]
         self.every_id = np.arange(width)
         self.buffers = NoiseBuffers(width)
@@ -43,9 +43,9 @@ class Row:
     def fill(self, logits: NDArray[np.float32]) -> None:
         """Copy a row in."""
         self.x[:] = logits
-        self._is_tempered = False
+        self._is_scaled = False
 
-    def temper(self, temperature: np.float32) -> np.float32:
+    def apply_temperature(self, temperature: np.float32) -> np.float32:
         """Settle t = (x - max) / temperature, in float32, for what is asked from here on; return the maximum.
 
         The maximum is NaN, +inf or -inf for a row that nothing can be drawn from, and then nothing else may be asked.
@@ -57,9 +57,9 @@ class Row:
 
     def t(self) -> NDArray[np.float32]:
         """Return t for every id, shape (V,), in place of the logits."""
-        if not self._is_tempered:
+        if not self._is_scaled:
             self._scale(self.x)
-            self._is_tempered = True
+            self._is_scaled = True
         return self.x
 
     def weights(self) -> NDArray[np.float32]:
@@ -82,7 +82,7 @@ class Row:
 
     def above(self, limit: float) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
         """Return the ids with t >= limit, ascending, and their t."""
-        if not self._is_tempered and self.is_sparse(limit):
+        if not self._is_scaled and self.is_sparse(limit):
             return self.above_sparsely(limit)
         t = self.t()
         ids = np.flatnonzero(t >= limit)

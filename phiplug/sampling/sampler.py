@@ -1,4 +1,4 @@
-"""One row of logits -> one token, the way docs/sampling.md numbers its steps.
+"""Draws one token from one row of logits, in the steps that docs/sampling.md numbers.
 
 A `Sampler` belongs to one sequence: it keeps what history is needed and the buffers it works in. It knows no engine;
 any row of float32 will do.
@@ -16,12 +16,12 @@ from phiplug.checks import MAX_FLOAT32
 from phiplug.dialects import RULES, WHOLE_HISTORY
 from phiplug.errors import InvalidParameter, NonFiniteLogits
 from phiplug.sampling.draw import draw
-from phiplug.sampling.filters import Runners, survivors
+from phiplug.sampling.filters import Filtered, candidates
 from phiplug.sampling.noise import COIN, gumbel_max, noise, request_key
 from phiplug.sampling.penalties import Window, repeat, subtract
 from phiplug.sampling.repetition import Repetitions
 from phiplug.sampling.row import Row
-from phiplug.sampling.stages import Setting, staged_survivors
+from phiplug.sampling.stages import Setting, staged_candidates
 from phiplug.types import SamplingParams
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Sampler:
             self._adjust(row.x)
             if self._greedy:
                 return {_largest(row.x): 1.0}
-            ids, t = self._survivors(row)
+            ids, t = self._candidates(row)
             weights = np.exp(t.astype(np.float64))
         alive = np.flatnonzero(weights)
         probabilities = weights[alive] / weights.sum()
@@ -133,19 +133,19 @@ class Sampler:
         if self._greedy:
             return _largest(row.x)
         if self._params.dialect == "phiplug":  # the stages would do too, a good deal slower
-            _require_finite(row.temper(self._temperature))
+            _require_finite(row.apply_temperature(self._temperature))
             return draw(row, self._params, self._key, self._position)
-        ids, t = self._survivors(row)
+        ids, t = self._candidates(row)
         return int(ids[gumbel_max(self._key, self._position, ids, t)])
 
-    def _survivors(self, row: Row) -> Runners:
-        """Steps 5 to 8, or what the dialect has in their place."""
+    def _candidates(self, row: Row) -> Filtered:
+        """Carry out steps 5 to 8, or what the dialect has in their place."""
         if self._params.dialect == "phiplug":
-            _require_finite(row.temper(self._temperature))
-            return survivors(row, self._params)
+            _require_finite(row.apply_temperature(self._temperature))
+            return candidates(row, self._params)
         _require_finite(row.x.max())
         coin = float(noise(self._key, self._position, np.array([COIN]))[0])
-        return staged_survivors(row.x, Setting(self._params, self._rules, coin))
+        return staged_candidates(row.x, Setting(self._params, self._rules, coin))
 
     def _row_for(self, logits: NDArray[np.float32]) -> Row:
         width = len(logits)
@@ -163,7 +163,7 @@ class Sampler:
         return bool(seen or len(self._bias_ids) or self._repetitions)
 
     def _adjust(self, x: NDArray[np.float32]) -> None:
-        """Steps 2 to 4, in place. What was not finite before is not finite after, so one check follows for both."""
+        """Carry out steps 2 to 4, in place. One check may follow: what was not finite before is not finite after."""
         params = self._params
         if len(self._bias_ids):
             x[self._bias_ids] += self._bias
@@ -197,7 +197,7 @@ def _largest(x: NDArray[np.float32]) -> int:
 
 
 def _require_finite(top: np.float32) -> None:
-    """Step 1: the largest logit tells, since NaN counts as the largest."""
+    """Carry out step 1: the largest logit tells, since NaN counts as the largest."""
     if not np.isfinite(top):
         what = "nothing but -inf" if top == -np.inf else "NaN" if np.isnan(top) else "+inf"
         raise NonFiniteLogits(f"the logits hold {what}, so no token can be drawn from them")

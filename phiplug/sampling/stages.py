@@ -1,4 +1,4 @@
-"""The stages of a dialect, in its order: adjusted logits -> the ids that survive and their tempered logits.
+"""Takes adjusted logits through the stages of a dialect, in its order, to the candidates that are left.
 
 One function per stage, each steered by the parameters and by what `phiplug.dialects.Rules` says of ties, windows and
 edge cases; none knows which dialect it serves. Sums are in float64, logits in float32.
@@ -15,7 +15,7 @@ import numpy as np
 
 from phiplug.dialects import Rules, Stage
 from phiplug.errors import InvalidParameter
-from phiplug.sampling.filters import Runners
+from phiplug.sampling.filters import Filtered
 from phiplug.sampling.nucleus import largest, shortest_prefix
 from phiplug.types import SamplingParams
 
@@ -47,7 +47,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """What is left of a row.
+    """The ids that are left of a row.
 
     Attributes:
         ids: ascending.
@@ -77,7 +77,7 @@ class Candidates:
         return replace(self, ids=self.ids[inside], x=self.x[inside])
 
 
-def staged_survivors(x: NDArray[np.float32], setting: Setting) -> Runners:
+def staged_candidates(x: NDArray[np.float32], setting: Setting) -> Filtered:
     """Take a row of adjusted logits through the stages of a dialect.
 
     Args:
@@ -136,7 +136,7 @@ def _min_p(candidates: Candidates, setting: Setting) -> Candidates:
     return candidates.only(candidates.weights >= m)
 
 
-def _typical(candidates: Candidates, setting: Setting) -> Candidates:
+def _locally_typical(candidates: Candidates, setting: Setting) -> Candidates:
     """Keep the mass whose surprise is nearest to the entropy (Meister et al. 2022, arXiv:2202.00666)."""
     p = setting.params.typical_p
     if p >= 1.0:
@@ -181,7 +181,7 @@ _STAGES: Mapping[Stage, Callable[[Candidates, Setting], Candidates]] = {
     "top_k": _top_k,
     "top_p": _top_p,
     "min_p": _min_p,
-    "typical": _typical,
+    "typical": _locally_typical,
     "xtc": _xtc,
     "top_n_sigma": _top_n_sigma,
 }

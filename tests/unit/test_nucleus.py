@@ -13,7 +13,7 @@ SIZES = st.integers(1, 60) | st.sampled_from([2047, 2049, 6000, 40_000])
 SPREADS = st.sampled_from([0.0, 1e-44, 1e-6, 0.1, 3.0, 30.0])
 
 
-def tempered(seed, size, spread, ties):
+def scaled(seed, size, spread, ties):
     t = np.random.default_rng(seed).normal(0, spread, size)
     if ties:
         t = np.round(t, 1)
@@ -32,7 +32,7 @@ def order(t):
 @given(st.integers(0, 2**32), SIZES, SPREADS, st.booleans(), st.floats(0, 1.001))
 @settings(deadline=None, max_examples=150)
 def test_the_prefix_is_the_one_that_a_sort_finds(seed, size, spread, ties, share):
-    t = tempered(seed, size, spread, ties)
+    t = scaled(seed, size, spread, ties)
     weights = np.exp2(np.maximum(np.floor(4 * t.astype(np.float64)), -30))  # their sums are exact in any order
     target = share * weights.sum()
     ranked = order(t)
@@ -65,5 +65,5 @@ def test_a_prefix_is_never_empty_and_never_more_than_there_is(size):
 @given(st.integers(0, 2**32), SIZES, SPREADS, st.booleans(), st.integers(1, 100))
 @settings(deadline=None, max_examples=100)
 def test_the_largest_are_those_that_a_sort_finds(seed, size, spread, ties, k):
-    t = tempered(seed, size, spread, ties)
+    t = scaled(seed, size, spread, ties)
     assert largest(t, k).tolist() == sorted(order(t)[:k].tolist())

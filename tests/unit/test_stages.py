@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from phiplug.dialects import RULES
 from phiplug.errors import InvalidParameter, NonFiniteLogits
 from phiplug.sampling import Sampler
-from phiplug.sampling.stages import Setting, staged_survivors
+from phiplug.sampling.stages import Setting, staged_candidates
 from phiplug.types import SamplingParams
 
 NEUTRAL = {"temperature": 1.0, "top_p": 1.0, "repeat_penalty": 1.0, "seed": 4}
@@ -38,7 +38,7 @@ def test_phiplugs_own_rule_read_as_stages_keeps_the_same_ids(seed, size, tempera
     params = SamplingParams(
         temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repeat_penalty=1.0, seed=seed
     )
-    ids, t = staged_survivors(logits, Setting(params, RULES["phiplug"], 0.5))
+    ids, t = staged_candidates(logits, Setting(params, RULES["phiplug"], 0.5))
     weights = np.exp(t.astype(np.float64))
     fast = Sampler(params, []).distribution(logits)
     assert list(fast) == ids.tolist()
@@ -67,7 +67,7 @@ def test_ties_at_the_edge_of_the_nucleus_are_cut_or_kept():
     assert kept("mlx-lm", [0, 0, 0, 0], top_p=0.4) == [0, 1, 2, 3]
 
 
-def test_top_p_after_top_k_is_of_the_survivors_or_of_all():
+def test_top_p_after_top_k_is_of_the_candidates_or_of_all():
     logits = np.log([0.4, 0.3, 0.2, 0.1])
     assert kept("phiplug", logits, top_k=2, top_p=0.5) == [0]
     assert kept("candle", logits, top_k=2, top_p=0.5) == [0, 1]
@@ -78,13 +78,13 @@ def test_mlx_refuses_a_top_k_as_large_as_the_vocabulary():
         kept("mlx-lm", [3, 2, 1], top_k=3)
 
 
-def test_typical_drops_the_too_likely_with_the_too_unlikely():
+def test_locally_typical_drops_the_too_likely_with_the_too_unlikely():
     logits = np.log([0.4, 0.2, 0.2, 0.19, 0.01])
     assert kept("hf", logits, typical_p=0.5) == [1, 2, 3]
     assert kept("llama.cpp", logits, typical_p=0.5) == [1, 2, 3]
 
 
-def test_typical_stops_at_the_mass_or_beyond_it():
+def test_locally_typical_stops_at_the_mass_or_beyond_it():
     assert kept("llama.cpp", [0, 0, 0, 0], typical_p=0.5) == [0, 1, 2]
     assert kept("hf", [0, 0, 0, 0], typical_p=0.5) == [0, 1, 2, 3]
 
