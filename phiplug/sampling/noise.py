@@ -78,28 +78,20 @@ class NoiseBuffers:
         inside: bool, for a whole row.
         hashes: uint64, for a block of ids, as all that follow.
         shifted: uint64.
+        products: uint64, i * g for the i-th of a block.
         bounds: float32.
         limits: int32.
         missing: int32.
     """
 
     def __init__(self, width: int) -> None:
-        """Prepare for draws from at most `width` ids; those below `width` are the fastest."""
+        """Prepare for draws from at most `width` ids."""
         block = min(width, _BLOCK)
         self.inside = np.empty(width, bool)
         self.hashes, self.shifted = np.empty(block, np.uint64), np.empty(block, np.uint64)
         self.bounds = np.empty(block, np.float32)
         self.limits, self.missing = np.empty(block, np.int32), np.empty(block, np.int32)
-        self._products = np.arange(width, dtype=np.uint64) * _G
-
-    def products(self, ids: NDArray[np.intp]) -> NDArray[np.uint64]:
-        """Return id * g for the ids of a block, ascending; those of neighbours are at hand."""
-        first, last = int(ids[0]), int(ids[-1])
-        if last - first == len(ids) - 1 and last < len(self._products):
-            return self._products[first : last + 1]
-        products = self.hashes[: len(ids)]
-        np.copyto(products, ids, casting="unsafe")
-        return np.multiply(products, _G, out=products)
+        self.products = np.arange(block, dtype=np.uint64) * _G
 
 
 def gumbel_max(
@@ -130,7 +122,7 @@ def gumbel_max(
     if len(ids) <= _FEW:
         return _smallest(key, position, ids, t)[0]
     buffers = buffers or NoiseBuffers(len(ids))
-    counter = np.uint64(_mix_key(key, position))
+    counter = _mix_key(key, position)
     bound, z = _LIKELY / _mass(t, weights), math.inf
     while True:
         near = _near(bound, counter, ids, t, weights, buffers)
@@ -150,7 +142,7 @@ def _mass(t: NDArray[np.float32], weights: NDArray[np.floating] | None) -> float
 
 def _near(
     bound: float,
-    counter: np.uint64,
+    counter: int,
     ids: NDArray[np.intp],
     t: NDArray[np.float32],
     weights: NDArray[np.floating] | None,
@@ -192,14 +184,20 @@ def _limits_of_logits(t: NDArray[np.float32], bound: float, buffers: NoiseBuffer
     return limits
 
 
-def _missing(counter: np.uint64, ids: NDArray[np.intp], buffers: NoiseBuffers) -> NDArray[np.int32]:
+def _missing(counter: int, ids: NDArray[np.intp], buffers: NoiseBuffers) -> NDArray[np.int32]:
     """Return 2**25 * (1 - u) for each id of a block, rounded to one of the integers beside it.
 
     The hash ends by an exclusive or with itself, shifted by 31. That leaves its upper bits as they are, so it is left
     out; and minus the hash has the upper bits of 1 - u.
     """
-    hashes, shifted, missing = (each[: len(ids)] for each in (buffers.hashes, buffers.shifted, buffers.missing))
-    np.add(buffers.products(ids), counter, out=hashes)
+    size, first = len(ids), int(ids[0])
+    hashes, shifted, missing = buffers.hashes[:size], buffers.shifted[:size], buffers.missing[:size]
+    if int(ids[-1]) - first == size - 1:  # id * g is first * g + i * g, so the products are known
+        np.add(buffers.products[:size], np.uint64((counter + first * _GOLDEN) & _MASK), out=hashes)
+    else:
+        np.copyto(hashes, ids, casting="unsafe")
+        np.multiply(hashes, _G, out=hashes)
+        np.add(hashes, np.uint64(counter), out=hashes)
     for (shift, _), multiplier in zip(_ROUNDS, _MULTIPLIERS_TO_MINUS, strict=True):
         np.right_shift(hashes, shift, out=shifted)
         np.bitwise_xor(hashes, shifted, out=hashes)
@@ -234,6 +232,7 @@ def _mixed(h: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def _mix_key(key: int, position: int) -> int:
+    """Return k of `noise`."""
     return _mix(key + position * _GOLDEN)
 
 
