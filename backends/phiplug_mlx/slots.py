@@ -1,8 +1,8 @@
 """Key-value caches for several sequences: alone in a pass, or together in one.
 
 A slot has a list of mlx-lm's caches, one for each layer. Slots that decode together have theirs merged into one batch,
-which stays merged for as long as the same slots go on together; anything that concerns one slot takes the batch apart
-first. It knows how caches are cut and merged, and nothing of tokens or logits.
+which others leave and join by one copy of its rows. This file knows how caches are cut and merged, and nothing of
+tokens or logits.
 """
 
 from __future__ import annotations
@@ -32,23 +32,20 @@ class Slots:
         self._alone: list[Caches] = [make_caches() for _ in range(count)]
         self._merged: tuple[int, ...] = ()
         self._batch: Caches = []
+        # A rotating cache's row may begin anywhere; those of plain ones are filtered and shared where they are.
+        self._shares = all(type(cache) is mlx_lm_module("cache").KVCache for cache in make_caches())
         self.lengths = [0] * count
 
     def alone(self, slot: int) -> Caches:
         """Return the caches of one slot, for a pass that adds to it alone."""
         if slot in self._merged:
-            self._take_apart()
+            self._regroup(tuple(other for other in self._merged if other != slot and self._shares))
         return self._alone[slot]
 
     def together(self, slots: tuple[int, ...]) -> Caches:
         """Return the merged caches of several slots, whose rows are in this order, for a pass that adds to them all."""
         if slots != self._merged:
-            self._take_apart()
-            layers = zip(*(self._alone[slot] for slot in slots), strict=True)
-            self._batch = [layer[0].merge(layer) for layer in layers]
-            self._merged = slots
-            for slot in slots:
-                self._alone[slot] = []  # the batch has copied them
+            self._regroup(slots)
         return self._batch
 
     def rewind(self, slot: int, length: int) -> int:
@@ -69,15 +66,15 @@ class Slots:
         if source == target:
             return self.rewind(source, length)
         self.clear(target)
-        self._alone[target] = copy.deepcopy(self.alone(source))
+        own = source not in self._merged
+        self._alone[target] = copy.deepcopy(self._alone[source]) if own else self._extracted(source)
         mx.eval(arrays_of(self._alone[target]))
         self.lengths[target] = self.lengths[source]
         return self.rewind(target, length)
 
     def clear(self, slot: int) -> None:
         """Empty one slot."""
-        if slot in self._merged:
-            self._take_apart()
+        self.alone(slot)
         self._alone[slot] = self._make()
         self.lengths[slot] = 0
 
@@ -90,15 +87,51 @@ class Slots:
         for slot in lost:
             self.clear(slot)
 
-    def _take_apart(self) -> None:
+    def _regroup(self, slots: tuple[int, ...]) -> None:
+        """Make the batch hold these slots, in this order; those that leave it have caches of their own again."""
         try:
-            for row, slot in enumerate(self._merged):
-                self._alone[slot] = [layer.extract(row) for layer in self._batch]
-                mx.eval(arrays_of(self._alone[slot]))
-        except BaseException:  # no memory, or Ctrl-C: some are apart and others are not
-            self.forget(self._merged)
+            for slot in self._merged:
+                if slot not in slots or not self._shares:
+                    self._alone[slot] = self._extracted(slot)
+                    mx.eval(arrays_of(self._alone[slot]))
+            if self._shares and set(slots) <= set(self._merged):
+                self._keep(slots)
+            else:
+                self._merge(slots)
+        except BaseException:  # no memory, or Ctrl-C: some have moved and others have not
+            self.forget({*self._merged, *slots})
             raise
-        self._merged, self._batch = (), []
+        self._merged = slots
+        for slot in slots:
+            self._alone[slot] = []  # the batch has copied them
+
+    def _keep(self, slots: tuple[int, ...]) -> None:
+        """Drop all other rows of the batch."""
+        rows = mx.array([self._merged.index(slot) for slot in slots])
+        for cache in self._batch if slots else ():
+            cache.filter(rows)
+        self._batch = self._batch if slots else []
+        mx.eval(arrays_of(self._batch))
+
+    def _merge(self, slots: tuple[int, ...]) -> None:
+        """Copy slots into a new batch, from the old one or from caches of their own."""
+        rows = [self._row(slot) if slot in self._merged and self._shares else self._alone[slot] for slot in slots]
+        self._batch = [layer[0].merge(layer) for layer in zip(*rows, strict=True)]
+        mx.eval(arrays_of(self._batch))
+
+    def _row(self, slot: int) -> Caches:
+        """Return caches of one slot that share the memory of the batch."""
+        row, rows = self._merged.index(slot), [mlx_lm_module("cache").KVCache() for _ in self._batch]
+        for one, cache in zip(rows, self._batch, strict=True):
+            begin = cache.left_padding.tolist()[row]
+            one.keys = cache.keys[row : row + 1, :, begin : cache.size()]
+            one.values = cache.values[row : row + 1, :, begin : cache.size()]
+            one.offset = cache.size() - begin
+        return rows
+
+    def _extracted(self, slot: int) -> Caches:
+        """Return caches of one slot that are a copy of its row of the batch."""
+        return [layer.extract(self._merged.index(slot)) for layer in self._batch]
 
 
 def arrays_of(caches: Caches) -> list[Any]:  # Any: mx.array
