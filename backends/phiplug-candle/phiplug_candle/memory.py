@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from phiplug.gguf import Header, TensorInfo
 from phiplug_candle.weights import Part, Sizes
 
 REPACKED = {"Q4_K": 2.4, "Q6_K": 2.4, "Q8_0": 2.4}  # times what the file has: the blocks, and Candle's copy of them
+BY_PROCESSOR = {"Q5_K": 1.3} if platform.machine() in ("x86_64", "AMD64") else {"Q4_0": 2.4, "Q5_K": 2.4}
+"""The types that are kept in our own tiles on x86, and as the others elsewhere."""
 WIDENED = {"F16": 2.0, "BF16": 2.0}  # Candle multiplies these as float32
 FLOAT = 4  # bytes
 
@@ -49,7 +52,7 @@ def _weights(header: Header, found: Sequence[Part]) -> float:
 
 
 def _tensor(info: TensorInfo) -> float:
-    times = REPACKED if len(info.shape) == 2 else {}
+    times = REPACKED | BY_PROCESSOR if len(info.shape) == 2 else {}
     return info.nbytes * (times.get(info.type, 1.0) + WIDENED.get(info.type, 0.0))
 
 

@@ -1,4 +1,7 @@
-//! Products of matrices in Q4_1, Q5_0 and Q5_1, for which Candle 0.11 has scalar code alone, on every processor.
+//! Products of matrices in the types for which Candle 0.11 has no fast code.
+//!
+//! Candle has scalar code alone for Q4_1, Q5_0 and Q5_1, on every processor. On x86 it multiplies Q4_0 and Q5_K one row at
+//! a time, which takes six times as long as Q4_K, and the files of Phi-3-mini have a matrix of Q5_K in each layer.
 //!
 //! A matrix is kept in tiles of 16 rows by 32 columns, so that one instruction multiplies four columns of 16 rows by the
 //! same four numbers. A tile takes what its blocks take in the file. The other factor is rounded to 8 bits as Candle
@@ -17,7 +20,7 @@ use candle_core::quantized::{GgmlDType, QuantizedType};
 use candle_core::{CpuStorage, Result, bail, utils::barrier_pool};
 use half::f16;
 
-pub use tiles::{BLOCK, Block, ROWS, Tile};
+use tiles::{BLOCK, Block, ROWS, Row, Scale, Tile};
 
 /// How many rows of the other factor are multiplied while a tile is in the registers.
 const TOGETHER: usize = 4;
@@ -66,19 +69,22 @@ impl Level {
         }
     }
 
-    /// Round rows to 8 bits; `blocks` has one place for each 32 of `numbers`.
-    fn quantize(self, numbers: &[f32], blocks: &mut [Block]) {
-        match self {
-            // SAFETY: this level is made only where the processor has AVX2.
+    /// Round rows to 8 bits; `blocks` has one place for each 32 of `numbers`, and those of `together` have one scale.
+    fn quantize(self, numbers: &[f32], blocks: &mut [Block], together: usize) {
+        match (self, together) {
+            // SAFETY: these levels are made only where the processor has AVX2, FMA and F16C.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 | Self::Avx512Vnni => unsafe { x86::quantize(numbers, blocks) },
-            _ => tiles::quantize(numbers, blocks),
+            (Self::Avx2 | Self::Avx512Vnni, BLOCK) => unsafe { x86::quantize(numbers, blocks) },
+            #[cfg(target_arch = "x86_64")]
+            (Self::Avx2 | Self::Avx512Vnni, _) => unsafe { x86::quantize_256(numbers, blocks) },
+            (_, BLOCK) => tiles::quantize(numbers, blocks),
+            _ => tiles::quantize_256(numbers, blocks),
         }
     }
 
     /// Multiply 16 rows of the matrix by some rows of the other factor.
-    fn products<const R: usize, const M: usize, const H: usize>(
-        self, tiles: &[Tile<M, H>], rows: [&[Block]; R],
+    fn products<S: Scale, const R: usize, const M: usize, const H: usize>(
+        self, tiles: &[Tile<S, M, H>], rows: [&[Block]; R],
     ) -> [[f32; ROWS]; R] {
         assert!(rows.iter().all(|row| row.len() == tiles.len()));
         match self {
@@ -97,47 +103,61 @@ impl Level {
 }
 
 /// Return the blocks of a matrix as tiles, or None for a type or a shape that is left to Candle.
+///
+/// On ARM, Candle looks into the blocks of the types for which it has fast code, so these must stay as they are.
 pub fn tiled(
     dtype: GgmlDType, bytes: &[u8], shape: (usize, usize), level: Level,
 ) -> Option<Box<dyn QuantizedType>> {
-    let whole = shape.1.is_multiple_of(BLOCK) && shape.1 > 0 && shape.0 > 1;
-    match dtype {
-        GgmlDType::Q4_1 if whole => Some(Box::new(Tiled::<ROWS, 0>::new(dtype, bytes, shape, level))),
-        GgmlDType::Q5_0 if whole => Some(Box::new(Tiled::<0, 8>::new(dtype, bytes, shape, level))),
-        GgmlDType::Q5_1 if whole => Some(Box::new(Tiled::<ROWS, 8>::new(dtype, bytes, shape, level))),
-        _ => None,
+    use tiles::{blocks_of_32, blocks_of_256};
+    if !shape.1.is_multiple_of(dtype.block_size()) || shape.1 == 0 || shape.0 <= 1 {
+        return None;
     }
+    Some(match dtype {
+        GgmlDType::Q4_1 => Box::new(Tiled::<f16, ROWS, 0>::new(dtype, bytes, shape, level, blocks_of_32::<ROWS, 0>)),
+        GgmlDType::Q5_0 => Box::new(Tiled::<f16, 0, 8>::new(dtype, bytes, shape, level, blocks_of_32::<0, 8>)),
+        GgmlDType::Q5_1 => Box::new(Tiled::<f16, ROWS, 8>::new(dtype, bytes, shape, level, blocks_of_32::<ROWS, 8>)),
+        GgmlDType::Q4_0 if cfg!(target_arch = "x86_64") => {
+            Box::new(Tiled::<f16, 0, 0>::new(dtype, bytes, shape, level, blocks_of_32::<0, 0>))
+        }
+        GgmlDType::Q5K if cfg!(target_arch = "x86_64") => {
+            Box::new(Tiled::<f32, ROWS, 8>::new(dtype, bytes, shape, level, blocks_of_256))
+        }
+        _ => return None,
+    })
 }
 
-struct Tiled<const M: usize, const H: usize> {
+struct Tiled<S, const M: usize, const H: usize> {
     dtype: GgmlDType,
     /// Those of the first 16 rows, then those of the next; the last ones are filled up with zeros.
-    tiles: Vec<Tile<M, H>>,
+    tiles: Vec<Tile<S, M, H>>,
     rows: usize,
-    /// How many blocks a row has.
+    /// How many tiles cover a row.
     width: usize,
     level: Level,
 }
 
-impl<const M: usize, const H: usize> Tiled<M, H> {
-    fn new(dtype: GgmlDType, bytes: &[u8], (rows, columns): (usize, usize), level: Level) -> Self {
-        let width = columns / BLOCK;
-        assert_eq!(bytes.len(), rows * width * dtype.type_size());
-        let tiles = bytes.chunks(ROWS * width * dtype.type_size()).flat_map(|rows| tiles::pack(rows, width)).collect();
+impl<S: Scale, const M: usize, const H: usize> Tiled<S, M, H> {
+    fn new(
+        dtype: GgmlDType, bytes: &[u8], (rows, columns): (usize, usize), level: Level, open: fn(&[u8]) -> Vec<Row<S>>,
+    ) -> Self {
+        let (width, size) = (columns / BLOCK, columns / dtype.block_size() * dtype.type_size());
+        assert_eq!(bytes.len(), rows * size);
+        let tiles = bytes.chunks(ROWS * size).flat_map(|rows| tiles::pack(rows, width, size, open)).collect();
         Self { dtype, tiles, rows, width, level }
     }
 
     fn quantize(&self, lhs: &[f32]) -> Vec<Block> {
-        let (count, mut blocks) = (lhs.len() / BLOCK, vec![Block::default(); lhs.len() / BLOCK]);
-        if count <= GROUP * self.width {
-            self.level.quantize(lhs, &mut blocks);
+        let (together, mut blocks) = (self.dtype.block_size(), vec![Block::default(); lhs.len() / BLOCK]);
+        if blocks.len() <= GROUP * self.width {
+            self.level.quantize(lhs, &mut blocks, together);
             return blocks;
         }
         let place = Shared(blocks.as_mut_ptr());
-        barrier_pool().execute_chunked(count, |range| {
+        barrier_pool().execute_chunked(lhs.len() / together, |range| {
+            let (start, end) = (range.start * together, range.end * together);
             // SAFETY: the pool hands out ranges that do not overlap, all of them inside `blocks`.
-            let part = unsafe { std::slice::from_raw_parts_mut(place.at(range.start), range.len()) };
-            self.level.quantize(&lhs[range.start * BLOCK..range.end * BLOCK], part);
+            let part = unsafe { std::slice::from_raw_parts_mut(place.at(start / BLOCK), (end - start) / BLOCK) };
+            self.level.quantize(&lhs[start..end], part, together);
         });
         blocks
     }
@@ -148,11 +168,11 @@ impl<const M: usize, const H: usize> Tiled<M, H> {
         let row = |number: usize| &blocks[number * self.width..(number + 1) * self.width];
         let together = lhs.start + lhs.len() / TOGETHER * TOGETHER;
         for first in (lhs.start..together).step_by(TOGETHER) {
-            let found = self.level.products::<TOGETHER, M, H>(tiles, std::array::from_fn(|r| row(first + r)));
+            let found = self.level.products::<S, TOGETHER, M, H>(tiles, std::array::from_fn(|r| row(first + r)));
             found.iter().enumerate().for_each(|(r, products)| put(first + r, products));
         }
         for number in together..lhs.end {
-            put(number, &self.level.products::<1, M, H>(tiles, [row(number)])[0]);
+            put(number, &self.level.products::<S, 1, M, H>(tiles, [row(number)])[0]);
         }
     }
 
@@ -164,7 +184,7 @@ impl<const M: usize, const H: usize> Tiled<M, H> {
     }
 }
 
-impl<const M: usize, const H: usize> QuantizedType for Tiled<M, H> {
+impl<S: Scale, const M: usize, const H: usize> QuantizedType for Tiled<S, M, H> {
     fn dtype(&self) -> GgmlDType {
         self.dtype
     }
@@ -220,7 +240,7 @@ impl<const M: usize, const H: usize> QuantizedType for Tiled<M, H> {
     }
 
     fn block_size(&self) -> usize {
-        BLOCK
+        self.dtype.block_size()
     }
 
     fn from_float(&mut self, _numbers: &[f32]) {

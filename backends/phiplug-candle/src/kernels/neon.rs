@@ -2,17 +2,15 @@
 
 use std::arch::aarch64::*;
 
-use half::f16;
-
-use super::tiles::{Block, ROWS, Tile};
+use super::tiles::{Block, ROWS, Scale, Tile};
 
 /// Multiply 16 rows of the matrix by `R` rows of the other factor, four rows of the matrix at a time.
 ///
 /// # Safety
 /// The processor has NEON.
 #[target_feature(enable = "neon")]
-pub unsafe fn products<const R: usize, const M: usize, const H: usize>(
-    tiles: &[Tile<M, H>], rows: [&[Block]; R],
+pub unsafe fn products<S: Scale, const R: usize, const M: usize, const H: usize>(
+    tiles: &[Tile<S, M, H>], rows: [&[Block]; R],
 ) -> [[f32; ROWS]; R] {
     let mut products = [[0f32; ROWS]; R];
     for (r, row) in rows.iter().enumerate() {
@@ -34,8 +32,8 @@ pub unsafe fn products<const R: usize, const M: usize, const H: usize>(
 /// Pairs of products are summed in 16 bits: four times 2 * 31 * 127 is 31,496, which they hold.
 #[inline]
 #[target_feature(enable = "neon")]
-unsafe fn add_quarter<const M: usize, const H: usize>(
-    tile: &Tile<M, H>, quarter: usize, block: &Block, sum: float32x4_t,
+unsafe fn add_quarter<S: Scale, const M: usize, const H: usize>(
+    tile: &Tile<S, M, H>, quarter: usize, block: &Block, sum: float32x4_t,
 ) -> float32x4_t {
     let (mut low_sums, mut high_sums) = (vdupq_n_s16(0), vdupq_n_s16(0));
     for group in 0..4 {
@@ -51,7 +49,7 @@ unsafe fn add_quarter<const M: usize, const H: usize>(
     }
     let mut whole = vaddq_s32(vpaddlq_s16(low_sums), vpaddlq_s16(high_sums));
     if M == 0 {
-        whole = vsubq_s32(whole, vdupq_n_s32(16 * block.sum));
+        whole = vsubq_s32(whole, vdupq_n_s32(Tile::<S, M, H>::MIDDLE * block.sum));
     }
     let sum = vfmaq_n_f32(sum, vmulq_f32(vcvtq_f32_s32(whole), wide(&tile.d, quarter)), block.d);
     if M == 0 { sum } else { vfmaq_n_f32(sum, wide(&tile.m, quarter), block.s) }
@@ -85,8 +83,8 @@ fn four(block: &Block, group: usize) -> int8x16_t {
 
 #[inline]
 #[target_feature(enable = "neon")]
-fn wide(halves: &[f16], quarter: usize) -> float32x4_t {
-    let numbers: [f32; 4] = std::array::from_fn(|at| halves[4 * quarter + at].to_f32());
+fn wide<S: Scale>(scales: &[S], quarter: usize) -> float32x4_t {
+    let numbers: [f32; 4] = std::array::from_fn(|at| scales[4 * quarter + at].to_f32());
     // SAFETY: four numbers are read from an array of four.
     unsafe { vld1q_f32(numbers.as_ptr()) }
 }

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::tiles::{self, BLOCK, Block, ROWS, Tile};
+use super::tiles::{self, BLOCK, Block, ROWS, Scale, Tile};
 
 /// `tiles::quantize`, compiled for AVX2.
 ///
@@ -13,19 +13,28 @@ pub unsafe fn quantize(numbers: &[f32], blocks: &mut [Block]) {
     tiles::quantize(numbers, blocks);
 }
 
+/// `tiles::quantize_256`, compiled for AVX2.
+///
+/// # Safety
+/// The processor has AVX2, FMA and F16C.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub unsafe fn quantize_256(numbers: &[f32], blocks: &mut [Block]) {
+    tiles::quantize_256(numbers, blocks);
+}
+
 /// Multiply 16 rows of the matrix by `R` rows of the other factor.
 ///
 /// # Safety
 /// The processor has AVX-512 F, BW and VNNI, and each row has as many blocks as there are tiles.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni,avx2,fma,f16c")]
-pub unsafe fn products_avx512<const R: usize, const M: usize, const H: usize>(
-    tiles: &[Tile<M, H>], rows: [&[Block]; R],
+pub unsafe fn products_avx512<S: Scale, const R: usize, const M: usize, const H: usize>(
+    tiles: &[Tile<S, M, H>], rows: [&[Block]; R],
 ) -> [[f32; ROWS]; R] {
     let (nibbles, sixteen) = (_mm512_set1_epi8(15), _mm512_set1_epi8(16));
     let mut sums = [_mm512_setzero_ps(); R];
     for (at, tile) in tiles.iter().enumerate() {
         let blocks: [&Block; R] = std::array::from_fn(|r| unsafe { rows[r].get_unchecked(at) });
-        let mut low_sums = blocks.map(|block| _mm512_set1_epi32(if M > 0 { 0 } else { -16 * block.sum }));
+        let mut low_sums = blocks.map(|block| _mm512_set1_epi32(if M > 0 { 0 } else { -Tile::<S, M, H>::MIDDLE * block.sum }));
         let mut high_sums = [_mm512_setzero_si512(); R];
         for group in 0..4 {
             let packed = unsafe { _mm512_loadu_si512(tile.quants[group].as_ptr().cast()) };
@@ -40,12 +49,12 @@ pub unsafe fn products_avx512<const R: usize, const M: usize, const H: usize>(
                 high_sums[r] = _mm512_dpbusd_epi32(high_sums[r], high, _mm512_set1_epi32(four(blocks[r], 4 + group)));
             }
         }
-        let d = _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(tile.d.as_ptr().cast()) });
+        let d = unsafe { scales_of_16(&tile.d) };
         for r in 0..R {
             let sum = _mm512_cvtepi32_ps(_mm512_add_epi32(low_sums[r], high_sums[r]));
             sums[r] = _mm512_fmadd_ps(_mm512_mul_ps(sum, d), _mm512_set1_ps(blocks[r].d), sums[r]);
             if M > 0 {
-                let m = _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(tile.m.as_ptr().cast()) });
+                let m = unsafe { scales_of_16(&tile.m) };
                 sums[r] = _mm512_fmadd_ps(m, _mm512_set1_ps(blocks[r].s), sums[r]);
             }
         }
@@ -62,8 +71,8 @@ pub unsafe fn products_avx512<const R: usize, const M: usize, const H: usize>(
 /// # Safety
 /// The processor has AVX2, FMA and F16C, and each row has as many blocks as there are tiles.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub unsafe fn products_avx2<const R: usize, const M: usize, const H: usize>(
-    tiles: &[Tile<M, H>], rows: [&[Block]; R],
+pub unsafe fn products_avx2<S: Scale, const R: usize, const M: usize, const H: usize>(
+    tiles: &[Tile<S, M, H>], rows: [&[Block]; R],
 ) -> [[f32; ROWS]; R] {
     let mut products = [[0f32; ROWS]; R];
     for half in 0..2 {
@@ -83,7 +92,7 @@ pub unsafe fn products_avx2<const R: usize, const M: usize, const H: usize>(
 /// Pairs of products are summed in 16 bits: four times 2 * 31 * 127 is 31,496, which they hold.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn add_half<const M: usize, const H: usize>(tile: &Tile<M, H>, half: usize, block: &Block, sum: __m256) -> __m256 {
+unsafe fn add_half<S: Scale, const M: usize, const H: usize>(tile: &Tile<S, M, H>, half: usize, block: &Block, sum: __m256) -> __m256 {
     let nibbles = _mm256_set1_epi8(15);
     let (mut low_sums, mut high_sums) = (_mm256_setzero_si256(), _mm256_setzero_si256());
     for group in 0..4 {
@@ -101,15 +110,31 @@ unsafe fn add_half<const M: usize, const H: usize>(tile: &Tile<M, H>, half: usiz
     let ones = _mm256_set1_epi16(1);
     let mut whole = _mm256_add_epi32(_mm256_madd_epi16(low_sums, ones), _mm256_madd_epi16(high_sums, ones));
     if M == 0 {
-        whole = _mm256_sub_epi32(whole, _mm256_set1_epi32(16 * block.sum));
+        whole = _mm256_sub_epi32(whole, _mm256_set1_epi32(Tile::<S, M, H>::MIDDLE * block.sum));
     }
-    let d = _mm256_cvtph_ps(unsafe { _mm_loadu_si128(tile.d.as_ptr().add(8 * half).cast()) });
+    let d = unsafe { scales_of_8(&tile.d, half) };
     let sum = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(whole), d), _mm256_set1_ps(block.d), sum);
     if M == 0 {
         return sum;
     }
-    let m = _mm256_cvtph_ps(unsafe { _mm_loadu_si128(tile.m.as_ptr().add(8 * half).cast()) });
+    let m = unsafe { scales_of_8(&tile.m, half) };
     _mm256_fmadd_ps(m, _mm256_set1_ps(block.s), sum)
+}
+
+/// The scales of 16 rows.
+#[inline]
+#[target_feature(enable = "avx512f,avx2,f16c")]
+unsafe fn scales_of_16<S: Scale>(scales: &[S]) -> __m512 {
+    let at = scales.as_ptr();
+    unsafe { if S::HALF { _mm512_cvtph_ps(_mm256_loadu_si256(at.cast())) } else { _mm512_loadu_ps(at.cast()) } }
+}
+
+/// The scales of the first or the second 8 rows.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+unsafe fn scales_of_8<S: Scale>(scales: &[S], half: usize) -> __m256 {
+    let at = unsafe { scales.as_ptr().add(8 * half) };
+    unsafe { if S::HALF { _mm256_cvtph_ps(_mm_loadu_si128(at.cast())) } else { _mm256_loadu_ps(at.cast()) } }
 }
 
 /// 16 in each of 32 bytes whose bit is set.
