@@ -4,8 +4,9 @@
 //! a time, which takes six times as long as Q4_K, and the files of Phi-3-mini have a matrix of Q5_K in each layer.
 //!
 //! A matrix is kept in tiles of 16 rows by 32 columns, so that one instruction multiplies four columns of 16 rows by the
-//! same four numbers. A tile takes what its blocks take in the file. The other factor is rounded to 8 bits as Candle
-//! rounds it, so that only the order of the sums differs from Candle's own code. `QuantizedType` is how Candle asks.
+//! same four numbers. A tile takes what its blocks take in the file, of Q5_K a quarter more. The other factor is rounded
+//! to 8 bits as Candle rounds it, so that only the order of the sums differs from Candle's own code. `QuantizedType` is how
+//! Candle asks.
 
 #[cfg(target_arch = "aarch64")]
 mod neon;
