@@ -106,11 +106,11 @@ class LLM:
             prompt: one user message, or a conversation (see `Message.of`); with `raw`, the text to continue.
             max_tokens: at most so many tokens.
             temperature: this and the next six override what `params` says; see `SamplingParams`.
-            top_p: the nucleus.
-            top_k: how many tokens survive.
+            top_p: the probability mass of the likeliest tokens that may be drawn.
+            top_k: how many of the likeliest tokens may be drawn.
             min_p: the least probability, relative to the largest.
             repeat_penalty: against repetition.
-            repeat_last_n: its window.
+            repeat_last_n: how many of the last tokens it looks at.
             seed: the same seed gives the same text; random if None.
             stop: text that ends the answer and is not part of it.
             raw: no chat template; `prompt` must be a str.
