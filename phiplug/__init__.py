@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from phiplug.errors import PhiplugError, PhiplugWarning
 from phiplug.load import load
-from phiplug.types import Chunk, Completion, Message, Request, SamplingParams, Timings, Usage
+from phiplug.types import Chunk, Completion, Constraint, Message, Request, SamplingParams, Timings, Usage
 
 if TYPE_CHECKING:
     from phiplug.conversation import Conversation
@@ -25,6 +25,7 @@ __all__ = [
     "LLM",
     "Chunk",
     "Completion",
+    "Constraint",
     "Conversation",
     "Message",
     "PhiplugError",

@@ -6,7 +6,7 @@ The tree::
       ModelError        ModelNotFound · ModelCorrupt · ModelUnsupported · DownloadFailed
       PluginError       PluginLoadError · BackendNotFound · BackendAmbiguous · BackendUnavailable · ContractMismatch
       RequestError      InvalidParameter(name) · UnsupportedParameter(name) · PromptTooLong · TemplateFailed · ModelBusy
-      GenerationError   BackendFailed · NonFiniteLogits · OutOfMemory · EngineDied
+      GenerationError   BackendFailed · NonFiniteLogits · GrammarStuck · OutOfMemory · EngineDied
       EngineUnavailable(retry_after)
       NotInstalled
 
@@ -142,6 +142,10 @@ class NonFiniteLogits(GenerationError):
     """A row of logits holds NaN or +inf, or leaves no token to choose."""
 
 
+class GrammarStuck(GenerationError):
+    """The grammar of a constraint allows no token after what was generated."""
+
+
 class OutOfMemory(GenerationError):
     """The engine could not get the memory that it needs."""
 
@@ -201,6 +205,7 @@ _OUTCOMES: dict[type[PhiplugError], Outcome] = {
     GenerationError: Outcome(1, 500, "server_error"),
     BackendFailed: Outcome(1, 500, "server_error"),
     NonFiniteLogits: Outcome(1, 500, "server_error"),
+    GrammarStuck: Outcome(1, 500, "server_error"),
     OutOfMemory: Outcome(1, 503, "server_error"),
     EngineDied: Outcome(1, 500, "server_error"),
     EngineUnavailable: Outcome(1, 503, "server_error"),

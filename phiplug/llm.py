@@ -12,7 +12,7 @@ from phiplug.dialects import RULES
 from phiplug.engine import Stream, merged
 from phiplug.engine.scores import Score, score_continuations, score_text
 from phiplug.text.prompt import PromptEncoder, PromptOptions
-from phiplug.types import Chunk, Completion, MessageLike, Request, SamplingParams
+from phiplug.types import Chunk, Completion, Constraint, MessageLike, Request, SamplingParams
 
 if TYPE_CHECKING:
     from phiplug.engine import Engine
@@ -42,6 +42,7 @@ class StreamOptions(TypedDict, total=False):
     stop: str | Sequence[str]
     raw: bool
     logprobs: int | None
+    constraint: Constraint | None
     params: SamplingParams | None
 
 
@@ -98,6 +99,7 @@ class LLM:
         stop: str | Sequence[str] = (),
         raw: bool = False,
         logprobs: int | None = None,
+        constraint: Constraint | None = None,
         params: SamplingParams | None = None,
     ) -> Stream:
         """Answer, a chunk at a time; closing the iterator cancels.
@@ -115,6 +117,7 @@ class LLM:
             stop: text that ends the answer and is not part of it.
             raw: no chat template; `prompt` must be a str.
             logprobs: give each token's log-probability, and those of so many of the likeliest beside it, at most 20.
+            constraint: the form that the answer must have: a JSON schema, a grammar, ...
             params: the other parameters, and the defaults of these.
 
         Raises:
@@ -133,6 +136,7 @@ class LLM:
             stop=stop,
             raw=raw,
             logprobs=logprobs,
+            constraint=constraint,
             params=params,
         )
         return self.submit(self._asked(prompt, options))
@@ -233,7 +237,7 @@ class LLM:
         given: dict[str, Any] = {name: options.get(name) for name in _SAMPLING}  # Any: SamplingParams checks them
         params = options.get("params") or SamplingParams()
         sampling = replace(params, **{name: value for name, value in given.items() if value is not None})
-        return self.request(
+        request = self.request(
             prompt,
             sampling,
             PromptOptions(options.get("raw", False)),
@@ -241,6 +245,7 @@ class LLM:
             stop=options.get("stop", ()),
             logprobs=options.get("logprobs"),
         )
+        return replace(request, constraint=options.get("constraint"))
 
     def encode(self, prompt: str | Sequence[MessageLike], options: PromptOptions = _DEFAULT) -> list[int]:
         """Turn a prompt into the ids that the model is given.

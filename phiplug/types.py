@@ -6,10 +6,11 @@ models, files or engines.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from phiplug import checks
 from phiplug.errors import InvalidParameter, RequestError, UnsupportedParameter
@@ -18,7 +19,11 @@ from phiplug.parameters import SamplingParams as SamplingParams  # noqa: PLC0414
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length"]
 
+ConstraintKind = Literal["json_schema", "json", "regex", "choice", "lark", "gbnf"]
+ConstraintResult = Literal["complete", "cut"]
+
 MAX_LOGPROBS = 20  # what OpenAI's interface allows
+MAX_SOURCE = 256 * 1024  # bytes of a constraint
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,65 @@ MessageLike: TypeAlias = Message | Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
+class Constraint:
+    """The form that an answer must have; docs/sampling.md says what each kind allows.
+
+    Attributes:
+        kind: what `source` is; "json" allows any JSON object and has no source.
+        source: a JSON schema as JSON text, a regular expression that the whole answer matches, a grammar in Lark's or
+            in llama.cpp's form; for "choice" a tuple of texts.
+        force: take tokens without a draw where the grammar leaves one continuation.
+        compact: allow no white space between the tokens of JSON.
+        lenient: warn of what a schema says and the compiler cannot enforce; otherwise it is refused.
+    """
+
+    kind: ConstraintKind
+    source: str | tuple[str, ...] = ""
+    force: bool = True
+    compact: bool = False
+    lenient: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(ConstraintKind):
+            raise InvalidParameter("constraint", f"{self.kind!r} is none of {', '.join(get_args(ConstraintKind))}")
+        if self.kind == "choice":
+            self._check_choices()
+        else:
+            checks.text(self.name, self.source)
+            if bool(self.source) == (self.kind == "json"):
+                raise InvalidParameter(self.name, "is empty" if self.kind != "json" else "has no source")
+        if sum(len(text.encode()) for text in self.texts) > MAX_SOURCE:
+            raise InvalidParameter(self.name, f"is longer than {MAX_SOURCE // 1024} KB")
+        if self.kind == "json_schema":
+            self._check_schema()
+
+    @property
+    def name(self) -> str:
+        """What errors call it: the flag of the command line, too."""
+        return "grammar" if self.kind in ("lark", "gbnf") else self.kind
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The texts of a choice, or the one source of any other kind."""
+        return (self.source,) if isinstance(self.source, str) else self.source
+
+    def _check_choices(self) -> None:
+        if not isinstance(self.source, tuple) or not self.source:
+            raise InvalidParameter("choice", "is a tuple of at least one text")
+        for text in self.source:
+            if not checks.text("choice", text):
+                raise InvalidParameter("choice", "has an empty text")
+
+    def _check_schema(self) -> None:
+        try:
+            schema = json.loads(self.texts[0])
+        except (ValueError, RecursionError) as error:
+            raise InvalidParameter("json_schema", f"is no JSON: {error}") from None
+        if not isinstance(schema, dict):
+            raise InvalidParameter("json_schema", f"is {json.dumps(schema)[:40]}, and not a JSON object")
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One prompt, as token ids, and how to continue it.
 
@@ -69,6 +133,7 @@ class Request:
         reuse: whether what a slot holds may stand for the beginning of the prompt.
         repeatable: the answer depends on nothing but this request and the number of threads: of what slots hold, only
             what is bit for bit the same as a fresh start is reused, and no other request may change a row.
+        constraint: the form that the answer must have.
         logprobs: log-probabilities are wanted of each token, and of so many of the likeliest beside it, at most 20;
             None for none at all.
         score_from: log-probabilities are wanted of the prompt's ids from this index on, at least 1.
@@ -86,6 +151,7 @@ class Request:
     ignore_stop_ids: bool = False
     reuse: bool = True
     repeatable: bool = False
+    constraint: Constraint | None = None
     logprobs: int | None = None
     score_from: int | None = None
     may_autotune: bool = False
@@ -104,6 +170,8 @@ class Request:
         object.__setattr__(self, "max_tokens", checks.integer("max_tokens", self.max_tokens, low=least))
         if len(self.replayed) > self.max_tokens:
             raise InvalidParameter("replayed", f"{len(self.replayed)} tokens are more than `max_tokens` allows")
+        if self.constraint and self.ignore_stop_ids:
+            raise UnsupportedParameter("ignore_stop_ids", "a constraint ends with a stop token")
         if self.logprobs is not None:
             checks.integer("logprobs", self.logprobs, low=0, high=MAX_LOGPROBS)
         if self.score_from is not None:
@@ -114,11 +182,15 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """How many tokens went in and came out; `cached_tokens` of the prompt were not computed again."""
+    """How many tokens went in and came out.
+
+    `cached_tokens` of the prompt were not computed again; a grammar forced `forced_tokens` of the answer.
+    """
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
+    forced_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +233,8 @@ class TokenLogprob:
 class Chunk:
     """A piece of the answer: its text and the tokens behind it, either of which may be empty.
 
-    The last chunk of a stream, and only that one, has `finish_reason`, `usage` and `timings`. `logprobs` has one entry
+    The last chunk of a stream, and only that one, has `finish_reason`, `usage`, `timings`, and `constraint` where the
+    request has one. `logprobs` has one entry
     for each of `tokens` where they were asked for; `prompt_logprobs` those of a scored prompt, as they are computed.
     """
 
@@ -172,6 +245,7 @@ class Chunk:
     timings: Timings | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
     prompt_logprobs: tuple[TokenLogprob, ...] = ()
+    constraint: ConstraintResult | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +259,8 @@ class Completion:
         sampling: the parameters in force, with the seed that was used.
         logprobs: one for each of `tokens`, where they were asked for.
         prompt_logprobs: one for each scored id of the prompt.
+        constraint: whether the text has the whole form that the constraint asks for, or was cut off before; None
+            without a constraint.
     """
 
     text: str
@@ -196,6 +272,7 @@ class Completion:
     sampling: SamplingParams
     logprobs: tuple[TokenLogprob, ...] = ()
     prompt_logprobs: tuple[TokenLogprob, ...] = ()
+    constraint: ConstraintResult | None = None
 
     @property
     def mean_logprob(self) -> float:
@@ -219,4 +296,5 @@ class Completion:
             sampling=request.sampling,
             logprobs=tuple(entry for chunk in gathered for entry in chunk.logprobs),
             prompt_logprobs=tuple(entry for chunk in gathered for entry in chunk.prompt_logprobs),
+            constraint=last.constraint,
         )

@@ -13,23 +13,33 @@ from typing import TYPE_CHECKING
 from phiplug.engine.detokenize import Detokenizer, brings_space
 from phiplug.engine.stopping import StopFilter
 from phiplug.sampling import Row, Sampler
-from phiplug.types import Chunk, FinishReason, Request, Timings, TokenLogprob, Usage
+from phiplug.types import Chunk, ConstraintResult, FinishReason, Request, Timings, TokenLogprob, Usage
 
 if TYPE_CHECKING:
     from phiplug.spi import Logits, Tokenizer
+    from phiplug.text.constraint import Guide
 
 
 class Answer:
     """The text that grows from a request: `draw` a token from each row, then ask for the `chunk` that it brought.
 
+    A grammar may add tokens to the drawn one: what it forces, it takes without a row.
+
     Attributes:
-        token: the id that was drawn last.
+        tokens: the ids that the last row brought, without the one that stops the answer.
         finish_reason: why it ended, or None while it goes on.
         cached: how many ids of the prompt needed no computing.
     """
 
     def __init__(
-        self, request: Request, tokenizer: Tokenizer, *, limit: int, started: float, row: Row | None = None
+        self,
+        request: Request,
+        tokenizer: Tokenizer,
+        *,
+        limit: int,
+        started: float,
+        row: Row | None = None,
+        guide: Guide | None = None,
     ) -> None:
         """Begin.
 
@@ -39,9 +49,10 @@ class Answer:
             limit: at most so many tokens are drawn.
             started: when the request came in, in seconds of `time.perf_counter`.
             row: memory to draw in, which the answers of one thread may share.
+            guide: follows the grammar of the request's constraint.
         """
         self.request = request
-        self.token = -1
+        self.tokens: tuple[int, ...] = ()
         self.finish_reason: FinishReason | None = None
         self.cached = 0
         self._tokenizer = tokenizer
@@ -49,37 +60,38 @@ class Answer:
         self._limit = limit
         self._sampler = Sampler(request.sampling, request.prompt_ids, row=row)
         self._replayed = deque(request.replayed)
-        self._detokenizer = Detokenizer(drop_space=request.templated and brings_space(tokenizer))
+        self._guide = guide
+        self._forced: deque[int] = deque()
+        drops_space = request.templated and guide is None and brings_space(tokenizer)
+        self._detokenizer = Detokenizer(drop_space=drops_space)
         self._stop = StopFilter(request.stop)
-        self._count = 0
+        self._count = self._forced_count = 0
         self._text = ""
-        self._tokens: tuple[int, ...] = ()
         self._clock = _Clock(started)
 
-    @property
-    def has_token(self) -> bool:
-        """Whether the last row brought a token of the answer, and not the one that stops it."""
-        return bool(self._tokens)
+    def prepare(self) -> None:
+        """Find out what the grammar allows next, while the device still computes the row."""
+        if self._guide is not None and not self._forced:
+            self._guide.prepare()
 
     def draw(self, row: Logits) -> None:
-        """Draw a token from one row of logits, float32 (V,), and turn it into text.
+        """Draw a token from one row of logits, float32 (V,), and turn it into text, and what a grammar forces after it.
+
+        With log-probabilities, which need a row for each token, a forced token waits for its own.
 
         Raises:
             NonFiniteLogits: the row leaves no token to choose.
+            GrammarStuck: the grammar leaves none.
         """
         self._clock.logits_came()
-        self.token = self._next_token(row)
-        if self.token in self._stop_ids:
-            self._end("stop", tokens=())
+        self.tokens, self._text = (), ""
+        token = self._forced.popleft() if self._forced else self._next_token(row)
+        if token in self._stop_ids:
+            self._end("stop")
             return
-        self._count += 1
-        self._clock.token_drawn()
-        self._tokens = (self.token,)
-        self._text = self._spell(self.token)
-        if self._stop.stopped:
-            self.finish_reason = "stop"
-        elif self._count >= self._limit:
-            self._end("length", tokens=self._tokens)
+        self._take(token)
+        while self._forced and self.finish_reason is None and self.request.logprobs is None:
+            self._take(self._forced.popleft())
 
     def end_of_prompt(self) -> None:
         """End a request that asked for no token of its own."""
@@ -91,27 +103,61 @@ class Answer:
         if self._text:
             self._clock.text_shown()
         if self.finish_reason is None:
-            return Chunk(self._text, self._tokens, logprobs=logprobs, prompt_logprobs=prompt_logprobs)
-        usage = Usage(len(self.request.prompt_ids), self._count, self.cached)
+            return Chunk(self._text, self.tokens, logprobs=logprobs, prompt_logprobs=prompt_logprobs)
+        usage = Usage(len(self.request.prompt_ids), self._count, self.cached, self._forced_count - len(self._forced))
         timings = self._clock.timings(computed=usage.prompt_tokens - self.cached, tokens=self._count)
-        return Chunk(self._text, self._tokens, self.finish_reason, usage, timings, logprobs, prompt_logprobs)
+        return Chunk(
+            self._text, self.tokens, self.finish_reason, usage, timings, logprobs, prompt_logprobs, self._constraint()
+        )
 
     def _next_token(self, row: Logits) -> int:
-        """Draw a token, or repeat what an earlier run of the request drew at this place."""
-        if not self._replayed:
-            return self._sampler(row)
-        token = self._replayed.popleft()
-        self._sampler.remember(token)
+        """Draw a token, or repeat what an earlier run of the request drew at this place; then see what it forces."""
+        if self._replayed:
+            token = self._replayed.popleft()
+            self._sampler.remember(token)
+        elif self._guide is None:
+            token = self._sampler(row)
+        else:
+            token = self._sampler(row, self._guide.forbidden())
+        if self._guide is not None and token not in self._stop_ids:
+            self._guide.accept(token)
+            self._force(self._guide.forced())
         return token
+
+    def _force(self, tokens: tuple[int, ...]) -> None:
+        """Queue what the grammar leaves no choice about; an earlier run drew nothing there either."""
+        for token in tokens:
+            self._sampler.remember(token)
+            if self._replayed:
+                self._replayed.popleft()
+        self._forced.extend(tokens)
+        self._forced_count += len(tokens)
+
+    def _take(self, token: int) -> None:
+        """Make a token part of the answer, and end where it, the limit or the grammar ends it."""
+        self._count += 1
+        self._clock.token_drawn()
+        self.tokens += (token,)
+        self._text += self._spell(token)
+        if self._stop.stopped:
+            self.finish_reason = "stop"
+        elif self._guide is not None and not self._forced and self._guide.must_end:
+            self._end("stop")
+        elif self._count >= self._limit:
+            self._end("length")
+
+    def _constraint(self) -> ConstraintResult | None:
+        """Return whether the text has the whole form that was asked for; a stop string cuts it."""
+        if self._guide is None:
+            return None
+        return "complete" if self._guide.is_complete and not self._forced and not self._stop.stopped else "cut"
 
     def _spell(self, token: int) -> str:
         return self._stop.feed(self._detokenizer.feed(self._tokenizer.token_bytes(token)))
 
-    def _end(self, reason: FinishReason, *, tokens: tuple[int, ...]) -> None:
+    def _end(self, reason: FinishReason) -> None:
         """End for a reason that is no stop string: what was held back is text after all."""
-        held_back = self._stop.feed(self._detokenizer.flush()) + self._stop.flush()
-        self._text = (self._text if tokens else "") + held_back
-        self._tokens = tokens
+        self._text += self._stop.feed(self._detokenizer.flush()) + self._stop.flush()
         self.finish_reason = "stop" if self._stop.stopped else reason
 
 

@@ -17,6 +17,7 @@ from phiplug.engine.sequence import Sequence
 from phiplug.engine.slots import Slots
 from phiplug.errors import InvalidParameter, ModelBusy, NonFiniteLogits, PhiplugError, PromptTooLong
 from phiplug.sampling import Row
+from phiplug.text.constraint import Grammars
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +42,7 @@ class Scheduler:
         """Drive `model`, all of whose slots are empty."""
         self._model = model
         self._tokenizer = tokenizer
+        self._grammars = Grammars(tokenizer, model.info.vocab_size)
         self._slots = Slots(model)
         self._row = Row(model.info.vocab_size)
         self._arrived: deque[Sequence] = deque()  # appended to by any thread, emptied by the next step
@@ -149,6 +151,8 @@ class Scheduler:
         if self._pending is None:
             return []
         (plan, asked), self._pending = self._pending, None
+        for sequence in plan.sequences:
+            sequence.prepare()
         try:
             logits = self._model.logits(asked, plan.rows)
         except PhiplugError as error:
@@ -297,6 +301,7 @@ class Scheduler:
             context_length=info.context_length,
             started=time.perf_counter(),
             row=self._row,
+            guide=self._grammars.guide(request.constraint) if request.constraint else None,
         )
 
     def _autotune(self, sequence: Sequence) -> None:

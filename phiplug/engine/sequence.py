@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from phiplug.errors import PhiplugError
     from phiplug.sampling import Row
     from phiplug.spi import Logits, Tokenizer
+    from phiplug.text.constraint import Guide
     from phiplug.types import Chunk, Request, TokenLogprob
 
 SCORED = 128
@@ -50,6 +51,7 @@ class Sequence:
         context_length: int,
         started: float,
         row: Row | None = None,
+        guide: Guide | None = None,
     ) -> None:
         """Begin a request.
 
@@ -60,6 +62,7 @@ class Sequence:
             context_length: how many tokens a slot holds.
             started: when the request came in, in seconds of `time.perf_counter`.
             row: memory to draw in, which the sequences of one loop share.
+            guide: follows the grammar of the request's constraint.
         """
         self.request = request
         self.ids = [*request.prompt_ids]
@@ -74,7 +77,8 @@ class Sequence:
         self._prompt = len(request.prompt_ids)
         self._scored = self._prompt if request.score_from is None else request.score_from - 1
         limit = min(request.max_tokens, context_length - self._prompt + 1)
-        self._answer = Answer(request, tokenizer, limit=limit, started=started, row=row)
+        self._answer = Answer(request, tokenizer, limit=limit, started=started, row=row, guide=guide)
+        self._runs: dict[int, int] = {}  # passes of several tokens after the prompt: where each begins and ends
         self._tokenizer = tokenizer
 
     @property
@@ -84,8 +88,8 @@ class Sequence:
 
     @property
     def is_decoding(self) -> bool:
-        """Whether the prompt is in the slot, so that each pass feeds one drawn token."""
-        return self.fed >= self._prompt
+        """Whether the next pass feeds one drawn token; what a grammar forces is fed like a piece of a prompt."""
+        return self.fed >= self._prompt and self.fed not in self._runs
 
     @property
     def target(self) -> int:
@@ -100,10 +104,10 @@ class Sequence:
         """Return where the pass ends that begins at `start`.
 
         Prompts are cut at multiples of the chunk and where their score begins, so that equal prompts are computed in
-        equal passes; drawn tokens are fed one by one, as they were drawn.
+        equal passes; drawn tokens are fed one by one, as they were drawn, each with what a grammar forced after it.
         """
         if start >= self._prompt:
-            return start + 1
+            return self._runs.get(start, start + 1)
         if start < self._scored:
             return min((start // self._chunk + 1) * self._chunk, self._scored)
         size = min(SCORED, self._chunk)
@@ -122,6 +126,10 @@ class Sequence:
         """Take a slot that holds the first `kept` ids."""
         self.slot, self.fed = slot, kept
         self._answer.cached = min(kept, self._prompt)
+
+    def prepare(self) -> None:
+        """Do what the next draw needs and the logits do not decide, while the device computes them."""
+        self._answer.prepare()
 
     def accept(self, rows: Logits, normalizers: NDArray[np.float64] | None) -> list[tuple[Sequence, Chunk]]:
         """Take the rows of a pass that has been fed: score the prompt, draw where the ids end.
@@ -148,11 +156,19 @@ class Sequence:
         self._answer.draw(row)
         answer, top = self._answer, self.request.logprobs
         logprobs: tuple[TokenLogprob, ...] = ()
-        if top is not None and normalizer is not None and answer.has_token:
-            logprobs = (token_logprob(row, normalizer, answer.token, top, self._tokenizer),)
+        if top is not None and normalizer is not None and answer.tokens:
+            logprobs = (token_logprob(row, normalizer, answer.tokens[0], top, self._tokenizer),)
         if answer.finish_reason is None:
-            self.ids.append(answer.token)
+            self._append(answer.tokens)
         return answer.chunk(logprobs, scored)
+
+    def _append(self, tokens: tuple[int, ...]) -> None:
+        """Append what a row has brought; more than one token is a drawn one and what a grammar forces after it."""
+        start = len(self.ids)
+        self.ids.extend(tokens)
+        if len(tokens) > 1:
+            end = len(self.ids)
+            self._runs |= {at: min(at + self._chunk, end) for at in range(start, end, self._chunk)}
 
     def _score(self, rows: Logits, normalizers: NDArray[np.float64] | None, count: int) -> tuple[TokenLogprob, ...]:
         """Return the log-probabilities of the prompt's ids that these rows precede."""

@@ -56,18 +56,19 @@ class Sampler:
         self._greedy = self._rules.is_greedy(params.temperature) and not self._rules.greedy_filters
         self._temperature = np.float32(min(params.temperature, MAX_FLOAT32))
 
-    def __call__(self, logits: NDArray[np.float32]) -> int:
+    def __call__(self, logits: NDArray[np.float32], forbidden: NDArray[np.bool_] | None = None) -> int:
         """Draw the next token from its logits and remember it.
 
         Args:
             logits: float32, shape (V,); not changed.
+            forbidden: shape (V,): the ids that a constraint does not allow.
 
         Raises:
             NonFiniteLogits: the row, before or after bias and penalties, has NaN, +inf, or nothing but -inf.
             InvalidParameter: a biased or remembered id is not below V.
         """
         with np.errstate(all="ignore"):  # what overflows is found by the check for finiteness
-            token = self._draw(logits)
+            token = self._draw(logits, forbidden)
         self.remember(token)
         return token
 
@@ -79,11 +80,12 @@ class Sampler:
         if self._repetitions:
             self._repetitions.add(token)
 
-    def distribution(self, logits: NDArray[np.float32]) -> dict[int, float]:
+    def distribution(self, logits: NDArray[np.float32], forbidden: NDArray[np.bool_] | None = None) -> dict[int, float]:
         """Return how probable each token that may be drawn next is; draw nothing and remember nothing.
 
         Args:
             logits: float32, shape (V,); not changed.
+            forbidden: shape (V,): the ids that a constraint does not allow.
 
         Raises:
             NonFiniteLogits: as when it is called.
@@ -92,6 +94,7 @@ class Sampler:
         with np.errstate(all="ignore"):
             row = self._row_for(logits)
             row.fill(logits)
+            _forbid(row.x, forbidden)
             self._adjust(row.x)
             if self._greedy:
                 return {_largest(row.x): 1.0}
@@ -124,11 +127,12 @@ class Sampler:
         self._highest = {"logit_bias": max(params.logit_bias, default=-1), "prompt": max(chain(*kept), default=-1)}
         self._known_width = -1  # of rows that have been found to hold them
 
-    def _draw(self, logits: NDArray[np.float32]) -> int:
+    def _draw(self, logits: NDArray[np.float32], forbidden: NDArray[np.bool_] | None) -> int:
         row = self._row_for(logits)
-        if self._greedy and not self._has_adjustments():
+        if self._greedy and forbidden is None and not self._has_adjustments():
             return _largest(logits)
         row.fill(logits)
+        _forbid(row.x, forbidden)
         self._adjust(row.x)
         if self._greedy:
             return _largest(row.x)
@@ -187,6 +191,13 @@ def sample_rows(samplers: Sequence[Sampler], logits: NDArray[np.float32]) -> lis
         NonFiniteLogits: as `Sampler`; rows before that one have then been drawn.
     """
     return [sampler(row) for sampler, row in zip(samplers, logits, strict=True)]
+
+
+def _forbid(x: NDArray[np.float32], forbidden: NDArray[np.bool_] | None) -> None:
+    """Take what a constraint does not allow from the logits, in place, after a check of the untouched ones."""
+    if forbidden is not None:
+        _require_finite(x.max())
+        np.putmask(x, forbidden, np.float32(-np.inf))
 
 
 def _largest(x: NDArray[np.float32]) -> int:
