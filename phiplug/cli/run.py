@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from phiplug.cli.constraints import ConstraintFlags, cut_off
 from phiplug.cli.flags import OUTPUT, PROMPT, LoadFlags, SamplingFlags, command_app, takes
 from phiplug.cli.logprobs import logprob_as_json, show_logprobs
 from phiplug.cli.prompt import prompt_text
@@ -76,10 +77,11 @@ class RunFlags:
 
 
 @app.command()
-@takes(LoadFlags, SamplingFlags, RunFlags)
+@takes(LoadFlags, SamplingFlags, ConstraintFlags, RunFlags)
 def run(
     load: LoadFlags,
     sampling: SamplingFlags,
+    form: ConstraintFlags,
     flags: RunFlags,
     prompt: Annotated[
         str | None, typer.Argument(help="The user's message, after what is piped; - is standard input.")
@@ -87,15 +89,21 @@ def run(
 ) -> None:
     """Answer one prompt, printed as it is decoded."""
     params = sampling.params()  # what is out of range is said before a model is loaded
+    constraint = form.constraint()
     _refuse_for_raw(load, flags)
     asked = _messages(prompt_text(prompt, flags.file), flags)
     with load.load(slots=min(flags.choices or 1, MOST_SLOTS)) as llm:
-        streams = llm.submit_choices(_request(llm, asked, params, flags), flags.choices or 1)
+        request = replace(_request(llm, asked, params, flags), constraint=constraint)
+        streams = llm.submit_choices(request, flags.choices or 1)
         if flags.as_json:
             reports = [_report(llm, stream) for stream in streams]
             typer.echo(json.dumps(reports[0] if flags.choices is None else reports))
+            is_cut = any(report.get("constraint") == "cut" for report in reports)
         else:
-            _print_all(llm, streams, flags)
+            is_cut = _print_all(llm, streams, flags)
+    if is_cut and constraint:
+        typer.echo(cut_off(constraint), err=True)
+        raise typer.Exit(1)
 
 
 def _refuse_for_raw(load: LoadFlags, flags: RunFlags) -> None:
@@ -128,15 +136,21 @@ def _request(llm: LLM, prompt: str | list[Message], params: SamplingParams, flag
     return llm.request(prompt, params, options, max_tokens=flags.max_tokens, stop=stop, logprobs=flags.logprobs)
 
 
-def _print_all(llm: LLM, streams: Sequence[Stream], flags: RunFlags) -> None:
-    """Print answers one after another, a rule with the seed before each where there are several."""
+def _print_all(llm: LLM, streams: Sequence[Stream], flags: RunFlags) -> bool:
+    """Print answers one after another, a rule with the seed before each where there are several.
+
+    Returns:
+        Whether one was cut off before it had the form that was asked for.
+    """
+    is_cut = False
     for stream in streams:
         if len(streams) > 1:
             print(f"--- seed {stream.request.sampling.seed} ---", flush=True)
-        _print(llm, stream, flags)
+        is_cut |= _print(llm, stream, flags)
+    return is_cut
 
 
-def _print(llm: LLM, stream: Stream, flags: RunFlags) -> None:
+def _print(llm: LLM, stream: Stream, flags: RunFlags) -> bool:
     """Print the text as it comes, or when it is whole; then log-probabilities and a line of statistics on stderr."""
     text = ""
     logprobs: list[TokenLogprob] = []
@@ -155,6 +169,7 @@ def _print(llm: LLM, stream: Stream, flags: RunFlags) -> None:
         line = summary(llm, chunk.usage, chunk.timings)
         cut = " · cut off: " + _limit(llm, chunk.usage) if chunk.finish_reason == "length" else ""
         typer.secho(f"{line} · seed {stream.request.sampling.seed}{cut}", dim=True, err=True)
+    return chunk.constraint == "cut"
 
 
 def _limit(llm: LLM, usage: Usage) -> str:
@@ -198,28 +213,37 @@ def _report(llm: LLM, stream: Stream) -> dict[str, Any]:  # Any: what JSON holds
     path = llm.files.path
     asked = stream.request.logprobs is not None
     logprobs = {"logprobs": list(map(logprob_as_json, completion.logprobs))} if asked else {}
-    return logprobs | {
-        "text": completion.text,
-        "tokens": completion.tokens,
-        "prompt_tokens": completion.usage.prompt_tokens,
-        "prompt_ids": completion.prompt_ids,
-        "finish_reason": completion.finish_reason,
-        "backend": llm.backend,
-        "device": info.device,
-        "threads": info.threads,
-        "model": {
-            "reference": llm.files.reference,
-            "path": str(path),
-            "sha256": checksum_of(llm.files, cache()),
-            "quantization": info.quantization,
-            "metadata": dict(info.metadata),
-        },
-        "sampling": {field.name: getattr(completion.sampling, field.name) for field in fields(completion.sampling)}
-        | {"logit_bias": biases_as_json(completion.sampling.logit_bias)},
-        "timings": {
-            "load_s": llm.load_s,
-            "ttft_s": timings.ttft_s,
-            "prefill_tps": timings.prefill_tps,
-            "decode_tps": timings.decode_tps,
-        },
-    }
+    form = (
+        {"constraint": completion.constraint, "forced_tokens": completion.usage.forced_tokens}
+        if completion.constraint
+        else {}
+    )
+    return (
+        logprobs
+        | form
+        | {
+            "text": completion.text,
+            "tokens": completion.tokens,
+            "prompt_tokens": completion.usage.prompt_tokens,
+            "prompt_ids": completion.prompt_ids,
+            "finish_reason": completion.finish_reason,
+            "backend": llm.backend,
+            "device": info.device,
+            "threads": info.threads,
+            "model": {
+                "reference": llm.files.reference,
+                "path": str(path),
+                "sha256": checksum_of(llm.files, cache()),
+                "quantization": info.quantization,
+                "metadata": dict(info.metadata),
+            },
+            "sampling": {field.name: getattr(completion.sampling, field.name) for field in fields(completion.sampling)}
+            | {"logit_bias": biases_as_json(completion.sampling.logit_bias)},
+            "timings": {
+                "load_s": llm.load_s,
+                "ttft_s": timings.ttft_s,
+                "prefill_tps": timings.prefill_tps,
+                "decode_tps": timings.decode_tps,
+            },
+        }
+    )
