@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from phiplug.checks import context_length
 from phiplug.errors import ModelCorrupt, ModelUnsupported, OutOfMemory, PhiplugError, UnsupportedParameter
 from phiplug.gguf import Header, read_header
 from phiplug.spi import Feature, LoadOptions, ModelFiles, ModelInfo
@@ -26,10 +27,6 @@ from phiplug_llama_cpp.memory import cache_bytes, memory_limit
 from phiplug_llama_cpp.model import Context, LlamaCppModel
 from phiplug_llama_cpp.threads import candidates, usable_cores
 from phiplug_llama_cpp.tuning import Tuning
-
-DEFAULT_CONTEXT = 4096
-"""Tokens of a slot, unless the model was trained for fewer. Zeroing the cells of SmolLM2 takes 0.03 s for 2048 tokens,
-0.06 s for 4096 and 0.12 s for 8192, and larger models have up to ten times as many bytes for each token."""
 
 CHUNK = 512  # n_ubatch, what llama.cpp computes at once: longer passes are cut into such pieces by llama.cpp itself
 
@@ -113,17 +110,17 @@ def _load(files: ModelFiles, options: LoadOptions, ctrl_c: CtrlC) -> LlamaCppMod
     since = engine.log.count
     weights = _open_weights(engine, files.path, plan, ctrl_c)
     try:
-        context_length = _context_length(engine, weights, options)
-        _check_memory(engine.api, weights, header, _cells(context_length, options.slots), plan)
+        context = context_length(options.ctx_size, engine.api.llama_model_n_ctx_train(weights))
+        _check_memory(engine.api, weights, header, _cells(context, options.slots), plan)
         threads, tuning = _threads(header, plan, options)
         bits = bits_of(header, on_cpu=plan.on_cpu, chunk=CHUNK)
-        context = _open_context(engine, weights, options.slots, context_length, threads, bits)
+        opened = _open_context(engine, weights, options.slots, context, threads, bits)
     except BaseException:
         engine.api.llama_model_free(weights)
         raise
     info = ModelInfo(
         vocab_size=engine.api.llama_vocab_n_tokens(engine.api.llama_model_get_vocab(weights)),
-        context_length=context_length,
+        context_length=context,
         slots=options.slots,
         device="cpu" if plan.on_cpu else _device(engine, since),
         quantization=header.quantization,
@@ -135,7 +132,7 @@ def _load(files: ModelFiles, options: LoadOptions, ctrl_c: CtrlC) -> LlamaCppMod
         features=_features(options, tuning),
         metadata=_metadata(engine, since, bits),
     )
-    return LlamaCppModel(engine, context, info, tuning)
+    return LlamaCppModel(engine, opened, info, tuning)
 
 
 def _plan(engine: Library, options: LoadOptions) -> Plan:
@@ -217,17 +214,6 @@ def _load_failure(path: Path, complaints: list[str]) -> PhiplugError:
     if _UNSUPPORTED.search(reason):
         return ModelUnsupported(message, hint=f"a newer {PACKAGE} may know it")
     return ModelCorrupt(message)
-
-
-def _context_length(engine: Library, weights: int, options: LoadOptions) -> int:
-    trained: int = engine.api.llama_model_n_ctx_train(weights)
-    if options.ctx_size is None:
-        return min(trained, DEFAULT_CONTEXT)
-    if options.ctx_size > trained:
-        raise UnsupportedParameter(
-            "ctx_size", f"{options.ctx_size} tokens are asked for, and the model was trained for {trained}"
-        )
-    return options.ctx_size
 
 
 def _threads(header: Header, plan: Plan, options: LoadOptions) -> tuple[int, Tuning | None]:

@@ -32,15 +32,11 @@ GEMMA_NORMS = {
 OUTSIDE = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 """Tensors that belong to no layer. Where `output` is missing, the embeddings serve as the output matrix."""
 
-ROPE_FACTORS = {"any": "rope_freqs.weight", "short": "rope_factors_short.weight", "long": "rope_factors_long.weight"}
-"""Tensors that are no weights: factors of the rotary frequencies, for any context, or for short and long ones."""
-
 CONFIG = {
     "hidden_size": "embedding_length",
     "num_hidden_layers": "block_count",
     "intermediate_size": "feed_forward_length",
     "num_attention_heads": "attention.head_count",
-    "max_position_embeddings": "context_length",
     "rms_norm_eps": "attention.layer_norm_rms_epsilon",
 }
 """mlx-lm's config key -> the GGUF key behind the architecture's name, for every family; all must be there."""

@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING, Any, cast
 
 import mlx.core as mx
 
+from phiplug.checks import context_length
 from phiplug.errors import ModelCorrupt, ModelNotFound, ModelUnsupported
 from phiplug.folder import read_config as folders_config
 from phiplug.folder import read_json, read_tensors
+from phiplug.gguf.rotary import Rotation
 from phiplug_mlx.classes import mlx_lm_module
 from phiplug_mlx.devices import dtype_name, precision_for
 from phiplug_mlx.gemma import give_windows
-from phiplug_mlx.rotary import Rotation, rotary
+from phiplug_mlx.rotary import rotary
 from phiplug_mlx.slots import make_caches
 from phiplug_mlx.unread import check_all_read, with_aliases
-from phiplug_mlx.weights import Census, Loaded, check_names, check_shape, context_length, fill, pack_modules, shapes_of
+from phiplug_mlx.weights import Census, Loaded, check_names, check_shape, fill, pack_modules, shapes_of
 
 if TYPE_CHECKING:
     from phiplug.spi import LoadOptions
@@ -72,7 +74,7 @@ def load_folder(folder: Path, device: str, options: LoadOptions) -> Loaded:
     check_names(folder.name, {name: name for name in wanted}, {name: name for name in arrays})
     for name, array in arrays.items():
         check_shape(folder.name, name, tuple(array.shape), wanted[name])
-    context = context_length(_trained_context(folder, config, options), options)
+    context = context_length(options.ctx_size, _trained_context(folder, config, options))
     _adapt(module, config, context)
     arrays = _in_precision(arrays, device)
     fill(module, arrays)

@@ -1,4 +1,4 @@
-"""A GGUF file -> a module of mlx-lm that computes the same model.
+"""Builds from a GGUF file a module of mlx-lm that computes the same model.
 
 The header's numbers become mlx-lm's config (`hyperparameters`), its tensors the module's parameters, by the names in
 `architectures`. It knows nothing of blocks (`tensors`) and nothing of sequences (`model`).
@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING, Any
 import mlx.core as mx
 import numpy as np
 
+from phiplug.checks import context_length
 from phiplug.errors import ModelCorrupt, ModelUnsupported
 from phiplug.gguf import Header, TensorInfo, read_header
+from phiplug.gguf.rotary import ROTARY_TENSORS, rotation_of
 from phiplug_mlx import hyperparameters
-from phiplug_mlx.architectures import ARCHITECTURES, OUTSIDE, ROPE_FACTORS, Architecture
+from phiplug_mlx.architectures import ARCHITECTURES, OUTSIDE, Architecture
 from phiplug_mlx.classes import mlx_lm_module
 from phiplug_mlx.devices import Precision, check_memory, dtype_name, precision_for
 from phiplug_mlx.gemma import give_windows
 from phiplug_mlx.rotary import rotary
 from phiplug_mlx.tensors import GROUP, Packed, convert, is_packed
-from phiplug_mlx.weights import Census, Loaded, check_names, check_shape, context_length, fill, pack_modules, shapes_of
+from phiplug_mlx.weights import Census, Loaded, check_names, check_shape, fill, pack_modules, shapes_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,7 +57,7 @@ def load_gguf(path: Path, device: str, options: LoadOptions) -> Loaded:
             hint="use -b llama-cpp",
         )
     config = hyperparameters.config_of(header, architecture)
-    context = context_length(config["max_position_embeddings"], options)
+    context = context_length(options.ctx_size, config["max_position_embeddings"])
     module = _build(header, architecture, config)
     _give_rotations(module, header, config, context)
     places = _places(header, architecture, shapes_of(module))
@@ -87,7 +89,7 @@ def _build(header: Header, architecture: Architecture, config: Mapping[str, Any]
 
 def _give_rotations(module: Any, header: Header, config: Mapping[str, Any], context: int) -> None:  # Any: as above
     """Replace the rotation of every layer; those with a window have a base of their own in Gemma 3."""
-    everywhere = hyperparameters.rotation_of(header, config, _rope_factors(header, context, config))
+    everywhere = rotation_of(header, config["head_dim"], context)
     local = replace(everywhere, base=config.get("rope_local_base_freq", everywhere.base))
     if local.base != everywhere.base:
         local = replace(local, scale=1.0, factors=())
@@ -96,29 +98,13 @@ def _give_rotations(module: Any, header: Header, config: Mapping[str, Any], cont
         layer.self_attn.rope = rotary(local if window else everywhere)
 
 
-def _rope_factors(header: Header, context: int, config: Mapping[str, Any]) -> list[float]:  # Any: as above
-    tensors = header.tensors
-    name = ROPE_FACTORS["any"]
-    if name not in tensors and (ROPE_FACTORS["long"] in tensors or ROPE_FACTORS["short"] in tensors):
-        trained = config["max_position_embeddings"]
-        name = ROPE_FACTORS["long" if hyperparameters.wants_long_factors(header, context, trained) else "short"]
-        if name not in tensors:
-            raise ModelCorrupt(f"{header.path.name} lacks {name}", hint="download it again")
-    if name not in tensors:
-        return []
-    factors = convert(tensors[name])
-    if isinstance(factors, Packed) or not np.all(np.isfinite(factors)) or not np.all(factors > 0):
-        raise ModelCorrupt(f"{header.path.name} is damaged: {name} holds no positive numbers")
-    return [float(factor) for factor in factors.ravel()]
-
-
 def _places(
     header: Header, architecture: Architecture, wanted: Mapping[str, tuple[int, ...]]
 ) -> dict[str, tuple[str, TensorInfo]]:
     """Find each tensor its place in the module: mlx-lm's name of a parameter -> (stem of ggml's name, tensor)."""
     places = {}
     for name, info in header.tensors.items():
-        if name in ROPE_FACTORS.values():
+        if name in ROTARY_TENSORS:
             continue
         stem, _, part = name.rpartition(".")
         block, _, inner = stem.rpartition(".")

@@ -1,51 +1,20 @@
-"""The metadata of a GGUF -> the config that mlx-lm's class takes, and how its positions are rotated.
+"""Turns the metadata of a GGUF into the config that mlx-lm's class takes.
 
-Every number is checked before it is used, for the file is not trusted. It reads no weights and knows nothing of arrays;
-the factors of a rotation are handed in.
+Every number is checked before it is used, for the file is not trusted. It reads no weights and knows nothing of arrays.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from phiplug.errors import ModelCorrupt, ModelUnsupported
+from phiplug.gguf.hyperparameters import real, trained_context, whole
+from phiplug.gguf.rotary import DEFAULT_BASE
 from phiplug_mlx.architectures import CONFIG, Architecture
-from phiplug_mlx.rotary import Rotation
 
 if TYPE_CHECKING:
     from phiplug.gguf import Header
-
-_LARGEST = 2**24  # of a dimension: the largest vocabulary is of some 2**18
-_DEFAULT_BASE = 10_000.0  # of the rotary frequencies, where the file says nothing: llama.cpp's
-
-
-def whole(header: Header, key: str, default: int | None = None) -> int:
-    """Return a positive whole number of the architecture; one number for each layer counts when they are all the same.
-
-    Raises:
-        ModelCorrupt: it is missing or no such number.
-        ModelUnsupported: layers differ in it.
-    """
-    value = header.hyperparameter(key)
-    if isinstance(value, tuple) and value:
-        if len(set(value)) > 1:
-            raise ModelUnsupported(f"{header.path.name}: its layers differ in {key}, which mlx-lm's class cannot do")
-        value = value[0]
-    value = default if value is None else value
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LARGEST:
-        raise ModelCorrupt(f"{header.path.name} is damaged: {header.architecture}.{key} is {value!r}")
-    return value
-
-
-def real(header: Header, key: str, default: float) -> float:
-    """Return a positive number of the architecture; raises ModelCorrupt where it is something else."""
-    value = header.hyperparameter(key)
-    value = default if value is None else value
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value <= 0:
-        raise ModelCorrupt(f"{header.path.name} is damaged: {header.architecture}.{key} is {value!r}")
-    return float(value)
 
 
 def config_of(header: Header, architecture: Architecture) -> dict[str, Any]:  # Any: what a config.json holds
@@ -60,12 +29,13 @@ def config_of(header: Header, architecture: Architecture) -> dict[str, Any]:  # 
         raise ModelCorrupt(f"{header.path.name} lacks the matrix token_embd.weight", hint="download it again")
     config: dict[str, Any] = {"model_type": architecture.module}
     for name, key in CONFIG.items():
-        config[name] = real(header, key, 0.0) if name == "rms_norm_eps" else whole(header, key)
+        config[name] = real(header, key) if name == "rms_norm_eps" else whole(header, key)
     for name, (key, default) in architecture.optional.items():
         config[name] = real(header, key, default)
+    config["max_position_embeddings"] = trained_context(header)
     config["vocab_size"] = embeddings.shape[0]
     config["tie_word_embeddings"] = "output.weight" not in header.tensors
-    config["rope_theta"] = real(header, "rope.freq_base", _DEFAULT_BASE)
+    config["rope_theta"] = real(header, "rope.freq_base", DEFAULT_BASE)
     config |= _heads(header, config)
     return config | _attention(header, architecture, config)
 
@@ -76,36 +46,6 @@ def windows_of(header: Header, architecture: Architecture, layers: int) -> list[
         return []
     window, period = _window(header, architecture)
     return [window if layer % period < period - 1 else None for layer in range(layers)]
-
-
-def rotation_of(header: Header, config: Mapping[str, Any], factors: Sequence[float]) -> Rotation:  # Any: as above
-    """Return the rotation of the layers that see everything, as llama.cpp reads it from the same metadata.
-
-    Raises:
-        ModelUnsupported: it is of the kind "yarn".
-        ModelCorrupt: its numbers do not fit.
-    """
-    kind = header.hyperparameter("rope.scaling.type") or "linear"  # llama.cpp's, where the file says nothing
-    if kind not in ("none", "linear", "longrope"):
-        raise ModelUnsupported(f"{header.path.name} rotates positions by {kind!r}", hint="use -b llama-cpp")
-    dims = whole(header, "rope.dimension_count", config["head_dim"])
-    if dims % 2 or dims > config["head_dim"] or len(factors) not in (0, dims // 2):
-        raise ModelCorrupt(
-            f"{header.path.name} is damaged: it rotates {dims} of {config['head_dim']} by {len(factors)} factors"
-        )
-    legacy = real(header, "rope.scale_linear", 1.0)
-    return Rotation(
-        dims=dims,
-        base=config["rope_theta"],
-        scale=1.0 if kind == "none" else 1.0 / real(header, "rope.scaling.factor", legacy),
-        factors=tuple(factors),
-        magnitude=real(header, "rope.scaling.attn_factor", 1.0),
-    )
-
-
-def wants_long_factors(header: Header, context: int, trained: int) -> bool:
-    """Choose between Phi-3's two sets of factors as llama.cpp does: by the room of a sequence, not by its length."""
-    return context > whole(header, "rope.scaling.original_context_length", trained)
 
 
 def _heads(header: Header, config: Mapping[str, Any]) -> dict[str, int]:  # Any: as above

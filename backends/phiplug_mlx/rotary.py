@@ -1,37 +1,19 @@
-"""Rotary position embeddings as llama.cpp computes them, for mlx-lm's attention classes.
+"""Makes modules that rotate queries and keys as llama.cpp does, for mlx-lm's attention classes.
 
-A base, a scale, factors -> a module that rotates queries and keys. mlx-lm has a class for each way in which such
+mlx-lm has a class for each way in which such
 factors are written in a config.json; a GGUF holds the factors themselves, so one class serves them all. It knows
 nothing of files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import mlx.core as mx
 from mlx import nn
 
-
-@dataclass(frozen=True, slots=True)
-class Rotation:
-    """How positions turn into angles: position * scale / (factor * base ** (2i / dims)) for the i-th pair.
-
-    Attributes:
-        dims: how many of a head's numbers are rotated, the first ones.
-        base: of the frequencies.
-        scale: of the positions: 1 / 8 for a context stretched 8 times.
-        factors: one for each of the dims / 2 pairs, or none.
-        magnitude: what the rotated numbers are multiplied by.
-    """
-
-    dims: int
-    base: float
-    scale: float = 1.0
-    factors: Sequence[float] = ()
-    magnitude: float = 1.0
+from phiplug.gguf.rotary import Rotation
 
 
 class FactoredRoPE(nn.Module):  # type: ignore[misc]  # mlx brings no types that mypy follows
@@ -58,5 +40,4 @@ def rotary(rotation: Rotation) -> Any:  # Any: an nn.Module
     """Return the module that rotates so; MLX's own where there are no factors."""
     if not rotation.factors and rotation.magnitude == 1.0:
         return nn.RoPE(rotation.dims, traditional=False, base=rotation.base, scale=rotation.scale)
-    factors = rotation.factors or [1.0] * (rotation.dims // 2)
-    return FactoredRoPE(Rotation(rotation.dims, rotation.base, rotation.scale, factors, rotation.magnitude))
+    return FactoredRoPE(replace(rotation, factors=rotation.factors or (1.0,) * (rotation.dims // 2)))

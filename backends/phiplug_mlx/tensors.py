@@ -1,4 +1,4 @@
-"""Blocks of a GGUF tensor -> the packed integers, scales and biases of MLX's affine form, or plain floats.
+"""Turns the blocks of a GGUF tensor into packed integers, scales and biases of MLX's affine form, or plain floats.
 
 MLX's affine form holds a row of weights as unsigned integers in little-endian lanes of 32 bits; 32 neighbours share a
 scale and a bias, and weight = scale * integer + bias. Seven of ggml's types are exactly that with other names for its

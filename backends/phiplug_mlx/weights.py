@@ -1,4 +1,4 @@
-"""Arrays by name -> a module of mlx-lm that holds them, every one counted and of the right shape.
+"""Puts arrays into a module of mlx-lm by their names, every one counted and of the right shape.
 
 The name is mlx-lm's: "model.layers.0.mlp.up_proj". It knows nothing of where the arrays come from.
 """
@@ -8,20 +8,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mlx.core as mx
 from mlx import nn
 from mlx.utils import tree_flatten
 
-from phiplug.errors import ModelCorrupt, ModelUnsupported, UnsupportedParameter
-
-if TYPE_CHECKING:
-    from phiplug.spi import LoadOptions
-
-DEFAULT_CONTEXT = 4096
-"""Tokens of a slot where nothing is asked. Caches grow as they are filled, so more would cost nothing; but Phi-3
-rotates by its room, and with the llama.cpp backend's default the same file gives the same logits on both."""
+from phiplug.errors import ModelCorrupt, ModelUnsupported
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +55,6 @@ class Census:
 
     def __str__(self) -> str:
         return "; ".join(f"{count} {kind} -> {became}" for (kind, became), count in self.tensors.most_common())
-
-
-def context_length(trained: int, options: LoadOptions) -> int:
-    """Return how many tokens a slot may hold; raises UnsupportedParameter for more than the model was trained for."""
-    if options.ctx_size is None:
-        return min(trained, DEFAULT_CONTEXT)
-    if options.ctx_size > trained:
-        raise UnsupportedParameter(
-            "ctx_size", f"{options.ctx_size} tokens are asked for, and the model was trained for {trained}"
-        )
-    return options.ctx_size
 
 
 def shapes_of(module: Any) -> dict[str, tuple[int, ...]]:  # Any: an nn.Module

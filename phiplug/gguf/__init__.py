@@ -1,6 +1,7 @@
 """Reads the header of a GGUF file, checks it, and maps its tensors. Used by the core, by backends and by plugins.
 
-It knows nothing of any engine.
+`hyperparameters` reads a model's numbers from a header and `rotary` how positions are rotated, for engines that compute
+from them. Nothing here knows any engine.
 """
 
 from phiplug.gguf.header import Header, TensorInfo

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from phiplug.errors import ModelCorrupt, ModelError, ModelNotFound
+from phiplug.folder import read_json
 from phiplug.models.download import Progress, Quiet
 from phiplug.models.reference import Reference, parse
 from phiplug.models.repository import is_offline, listed_names, names_in, pull, snapshot_of
@@ -246,8 +246,8 @@ def _require_shards(folder: Path) -> None:
     if not index.exists():
         return
     try:
-        files = shards(json.loads(index.read_bytes())["weight_map"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        files = shards(read_json(index)["weight_map"])
+    except (ModelCorrupt, KeyError, TypeError) as error:
         raise ModelCorrupt(f"{index} is not an index of safetensors") from error
     missing = [name for name in files if not (folder / name).is_file()]
     if missing:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from phiplug.errors import InvalidParameter, ModelCorrupt, TemplateFailed
+from phiplug.folder import read_json
 from phiplug.gguf import read_header
 from phiplug.spi import ModelFiles
 from phiplug.text.sandbox import Sandbox
@@ -114,11 +115,7 @@ def _of_folder(folder: Path) -> str | None:
         return _read(jinja)
     if not config.is_file():
         return None
-    try:
-        entries = json.loads(_read(config))
-    except (ValueError, RecursionError) as error:
-        raise ModelCorrupt(f"{config} is not JSON: {error}") from None
-    template = entries.get("chat_template") if isinstance(entries, dict) else None
+    template = read_json(config).get("chat_template")
     return _text_or_none(config, _default_of(config, template) if isinstance(template, list) else template)
 
 

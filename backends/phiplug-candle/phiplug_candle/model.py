@@ -9,18 +9,18 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from phiplug.checks import context_length
 from phiplug.errors import BackendFailed, InvalidParameter, OutOfMemory, PhiplugError, UnsupportedParameter
 from phiplug.gguf import Header, read_header
+from phiplug.gguf.hyperparameters import trained_context
 from phiplug.spi import LoadOptions, ModelFiles, ModelInfo, Step
 from phiplug_candle import CANDLE, _native, memory, rotary, weights
 from phiplug_candle.bits import bits_of
-from phiplug_candle.numbers import LONGEST, whole
 
 if TYPE_CHECKING:
     from phiplug.spi import Logits
 
 CHUNK = 512  # tokens of a prompt at a time
-DEFAULT_CONTEXT = 4096  # tokens of a slot, if the model was trained for as many; the other backends' choice, too
 TILED = 32  # tokens of a pass from which Candle repacks Q4_K for the tiles of AMX
 
 
@@ -106,11 +106,11 @@ def load(files: ModelFiles, options: LoadOptions) -> CandleModel:
     device = _device(options)
     header = read_header(files.path)
     sizes = weights.sizes_of(header)
-    context = _context(header, options)
+    context = context_length(options.ctx_size, trained_context(header))
     found = weights.check(header, sizes)
     if device == "cpu":
         memory.check(header, sizes, found, (context, options.slots), CHUNK)
-    cos, sin = rotary.tables(header, sizes.rotated, context)
+    cos, sin = rotary.tables(header, sizes.head, context)
     threads = _threads(options.threads)
     try:
         given = _native.Weights(device)
@@ -155,15 +155,6 @@ def _repack(model: CandleModel) -> None:
         if len(tokens) <= model.info.context_length:
             model.forward([Step(0, tokens, len(tokens))]).logits()
     model.rewind(0, 0)
-
-
-def _context(header: Header, options: LoadOptions) -> int:
-    trained = whole(header, "context_length", largest=LONGEST)
-    if options.ctx_size is not None and options.ctx_size > trained:
-        raise UnsupportedParameter(
-            "ctx_size", f"{options.ctx_size} is more than the {trained} that the model was trained for"
-        )
-    return options.ctx_size or min(trained, DEFAULT_CONTEXT)
 
 
 def _device(options: LoadOptions) -> str:

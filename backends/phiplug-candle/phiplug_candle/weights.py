@@ -16,8 +16,8 @@ import numpy as np
 
 from phiplug.errors import ModelCorrupt, ModelUnsupported
 from phiplug.gguf import Header, TensorInfo, map_tensor
-from phiplug_candle import rotary
-from phiplug_candle.numbers import OTHERS, real, whole
+from phiplug.gguf.hyperparameters import OTHERS, real, whole
+from phiplug.gguf.rotary import ROTARY_TENSORS, rotated_numbers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,10 +73,9 @@ def sizes_of(header: Header) -> Sizes:
     embedding, heads = whole(header, "embedding_length"), whole(header, "attention.head_count")
     groups = whole(header, "attention.head_count_kv", heads)
     head = whole(header, "attention.key_length", max(embedding // heads, 1))
-    rotated = whole(header, "rope.dimension_count", head)
-    if heads % groups or rotated % 2 or rotated > head or whole(header, "attention.value_length", head) != head:
-        numbers = f"{heads} heads of {head} numbers in {groups} groups, {rotated} of the numbers rotated"
-        raise ModelCorrupt(f"{header.path.name} is damaged: {numbers}")
+    rotated = rotated_numbers(header, head)
+    if heads % groups or whole(header, "attention.value_length", head) != head:
+        raise ModelCorrupt(f"{header.path.name} is damaged: {heads} heads of {head} numbers in {groups} groups")
     info = header.tensors.get("token_embd.weight")
     if info is None or len(info.shape) != 2:
         raise ModelCorrupt(f"{header.path.name} lacks the matrix token_embd.weight", hint="download it again")
@@ -181,7 +180,7 @@ def check(header: Header, sizes: Sizes) -> list[Part]:
     for part in found:
         for name, shape in zip(part.sources, part.shapes, strict=True):
             _check_tensor(header, name, shape)
-    used = {name for part in found for name in part.sources} | rotary.names(header)
+    used = {name for part in found for name in part.sources} | ROTARY_TENSORS
     left = [name for name in header.tensors if name not in used]
     if left:
         others = f" and {len(left) - 1} more tensors" if len(left) > 1 else ""

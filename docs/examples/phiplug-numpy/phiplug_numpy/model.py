@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from phiplug.checks import context_length
 from phiplug.errors import BackendFailed, OutOfMemory, UnsupportedParameter
 from phiplug.gguf import read_header
+from phiplug.gguf.hyperparameters import trained_context
 from phiplug.spi import LoadOptions, ModelFiles, ModelInfo, Step
-from phiplug_numpy.weights import read_transformer, vocabulary, whole
+from phiplug_numpy.weights import read_transformer, vocabulary
 
 if TYPE_CHECKING:
-    from phiplug.gguf import Header
     from phiplug.spi import Logits
     from phiplug_numpy.transformer import Transformer
 
 CHUNK = 128  # tokens of a prompt at a time: enough to multiply matrices, and the attention scores stay small
-DEFAULT_CONTEXT = 4096  # tokens of a slot, where the model was trained for as many; the llama.cpp backend's choice, too
 
 
 class NumpyModel:
@@ -104,7 +104,7 @@ def load(files: ModelFiles, options: LoadOptions) -> NumpyModel:
     """
     _refuse_what_numpy_cannot(options)
     header = read_header(files.path)
-    context = _context(header, options)
+    context = context_length(options.ctx_size, trained_context(header))
     try:
         transformer = read_transformer(header, context)
     except MemoryError as error:
@@ -120,15 +120,6 @@ def load(files: ModelFiles, options: LoadOptions) -> NumpyModel:
         features=frozenset({"copy"}),
     )
     return NumpyModel(transformer, info)
-
-
-def _context(header: Header, options: LoadOptions) -> int:
-    trained = whole(header, "context_length")
-    if options.ctx_size is not None and options.ctx_size > trained:
-        raise UnsupportedParameter(
-            "ctx_size", f"{options.ctx_size} is more than the {trained} that the model was trained for"
-        )
-    return options.ctx_size or min(trained, DEFAULT_CONTEXT)
 
 
 def _refuse_what_numpy_cannot(options: LoadOptions) -> None:

@@ -1,4 +1,4 @@
-"""A GGUF -> a `Transformer`: where the two families keep their parts.
+"""Reads a `Transformer` from a GGUF: where the two families keep their parts.
 
 Phi-3 stores query, key and value as one matrix, and gate and up as another. Files of the Llama family have the rows of
 query and key in another order, in which llama.cpp rotates neighbours against each other; here they get back the order
@@ -7,7 +7,6 @@ of the papers and of Hugging Face. The file is not trusted: numbers and shapes a
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -15,6 +14,8 @@ import numpy as np
 
 from phiplug.errors import ModelCorrupt, ModelUnsupported
 from phiplug.gguf import Header
+from phiplug.gguf.hyperparameters import OTHERS, real, whole
+from phiplug.gguf.rotary import ROTARY_TENSORS, rotated_numbers, rotation_of
 from phiplug_numpy.blocks import dequantize
 from phiplug_numpy.transformer import Layer, Rotation, Transformer
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     Floats: TypeAlias = NDArray[np.float32]
 
 FAMILIES = ("llama", "phi3")
-LARGEST = 2**24  # of a dimension
-OTHERS = "use -b llama-cpp"
 
 UNUSED = (
     "expert_count", "attention.scale", "attention.clamp_kqv", "attn_logit_softcapping", "final_logit_softcapping",
@@ -56,6 +55,7 @@ def read_transformer(header: Header, context: int) -> Transformer:
                 f"{header.path.name} has {header.architecture}.{key}, which the numpy backend does not use", hint=OTHERS
             )
     sizes, tensors = _sizes(header), _Tensors(header)
+    rotation = rotation_of(header, sizes.head, context)
     embedding = tensors.take("token_embd", vocabulary(header), sizes.embedding)
     model = Transformer(
         embedding=embedding,
@@ -64,8 +64,8 @@ def read_transformer(header: Header, context: int) -> Transformer:
         output=tensors.take("output", *embedding.shape) if "output" in tensors else embedding,
         heads=sizes.heads,
         groups=sizes.groups,
-        epsilon=_real(header, "attention.layer_norm_rms_epsilon"),
-        rotation=_rotation(header, tensors, sizes, context),
+        epsilon=real(header, "attention.layer_norm_rms_epsilon"),
+        rotation=Rotation(rotation.frequencies(), rotation.magnitude),
     )
     tensors.expect_none_left()
     return model
@@ -77,30 +77,6 @@ def vocabulary(header: Header) -> int:
     if info is None or len(info.shape) != 2:
         raise ModelCorrupt(f"{header.path.name} lacks token_embd.weight, or it is no matrix", hint="download it again")
     return info.shape[0]
-
-
-def whole(header: Header, key: str, default: int | None = None) -> int:
-    """Return a positive whole number of the architecture.
-
-    Raises:
-        ModelCorrupt: it is missing, or no such number.
-        ModelUnsupported: it is a list with one for each layer.
-    """
-    value = header.hyperparameter(key)
-    if isinstance(value, tuple):
-        raise ModelUnsupported(f"{header.path.name} has a {key} for each layer", hint=OTHERS)
-    value = default if value is None else value
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST:
-        raise ModelCorrupt(f"{header.path.name} is damaged: {header.architecture}.{key} is {value!r}")
-    return value
-
-
-def _real(header: Header, key: str, default: float | None = None) -> float:
-    value = header.hyperparameter(key)
-    value = default if value is None else value
-    if not isinstance(value, int | float) or isinstance(value, bool) or not (math.isfinite(value) and value > 0):
-        raise ModelCorrupt(f"{header.path.name} is damaged: {header.architecture}.{key} is {value!r}")
-    return float(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +96,9 @@ def _sizes(header: Header) -> _Sizes:
     embedding, heads = whole(header, "embedding_length"), whole(header, "attention.head_count")
     groups = whole(header, "attention.head_count_kv", heads)
     head = whole(header, "attention.key_length", max(embedding // heads, 1))
-    rotated = whole(header, "rope.dimension_count", head)
-    if heads % groups or rotated % 2 or rotated > head:
-        numbers = f"{heads} heads of {head} numbers in {groups} groups, {rotated} of the numbers rotated"
-        raise ModelCorrupt(f"{header.path.name} is damaged: {numbers}")
+    rotated = rotated_numbers(header, head)
+    if heads % groups:
+        raise ModelCorrupt(f"{header.path.name} is damaged: {heads} heads of {head} numbers in {groups} groups")
     feed_forward = whole(header, "feed_forward_length")
     return _Sizes(embedding, feed_forward, heads, groups, head, rotated, header.architecture == "llama")
 
@@ -133,7 +108,7 @@ class _Tensors:
 
     def __init__(self, header: Header) -> None:
         self._file = header.path.name
-        self._left = dict(header.tensors)
+        self._left = {name: info for name, info in header.tensors.items() if name not in ROTARY_TENSORS}
 
     def __contains__(self, stem: str) -> bool:
         return f"{stem}.weight" in self._left
@@ -196,38 +171,3 @@ def _halves(matrix: Floats, sizes: _Sizes) -> Floats:
     turned = heads[:, : sizes.rotated]
     even, odd = turned[:, ::2], turned[:, 1::2]
     return np.concatenate([even, odd, heads[:, sizes.rotated :]], axis=1).reshape(matrix.shape)
-
-
-def _rotation(header: Header, tensors: _Tensors, sizes: _Sizes, context: int) -> Rotation:
-    """Read how positions are rotated, as llama.cpp understands the same metadata.
-
-    Raises:
-        ModelUnsupported: by a rule that is not known here, such as YaRN.
-        ModelCorrupt: by numbers that are none.
-    """
-    kind = header.hyperparameter("rope.scaling.type") or "linear"  # what llama.cpp takes where a file says nothing
-    if kind not in ("none", "linear", "longrope"):
-        raise ModelUnsupported(f"{header.path.name} rotates positions by {kind!r}", hint=OTHERS)
-    legacy = _real(header, "rope.scale_linear", 1.0)
-    slower = 1.0 if kind == "none" else _real(header, "rope.scaling.factor", legacy)
-    pairs = np.arange(0, sizes.rotated, 2) / sizes.rotated
-    periods = _factors(header, tensors, sizes, context) * _real(header, "rope.freq_base", 10_000.0) ** pairs
-    return Rotation(1 / (slower * periods), _real(header, "rope.scaling.attn_factor", 1.0))
-
-
-def _factors(header: Header, tensors: _Tensors, sizes: _Sizes, context: int) -> NDArray[np.float64]:
-    """How much slower than usual each pair turns: Llama 3 has such a list, Phi-3 one for short contexts, one for long.
-
-    Which of the two is decided once, by the room of a slot, as llama.cpp does; Hugging Face goes by what is in it.
-    """
-    if "rope_freqs" in tensors:
-        factors = tensors.take("rope_freqs", sizes.rotated // 2)
-    elif "rope_factors_short" in tensors or "rope_factors_long" in tensors:
-        short, long = (tensors.take(f"rope_factors_{name}", sizes.rotated // 2) for name in ("short", "long"))
-        original = whole(header, "rope.scaling.original_context_length", whole(header, "context_length"))
-        factors = short if context <= original else long
-    else:
-        return np.ones(sizes.rotated // 2)
-    if not (np.isfinite(factors).all() and (factors > 0).all()):
-        raise ModelCorrupt(f"{header.path.name} is damaged: a rotary factor is not a positive number")
-    return factors.astype(np.float64)

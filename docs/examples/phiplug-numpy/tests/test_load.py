@@ -64,6 +64,11 @@ def test_a_linear_scale_is_as_a_factor_for_every_pair(key: str, tmp_path: Path) 
     np.testing.assert_array_equal(logits(switched_off, tmp_path), logits(SmallModel(), tmp_path))
 
 
+@pytest.mark.parametrize("key", ["rope.scaling.factor", "rope.scale_linear"])
+def test_a_linear_scale_of_0_is_none(key: str, tmp_path: Path) -> None:
+    np.testing.assert_array_equal(logits(SmallModel(metadata={key: 0.0}), tmp_path), logits(SmallModel(), tmp_path))
+
+
 def test_the_magnitude_of_rotated_numbers_is_used(tmp_path: Path) -> None:
     louder = SmallModel("phi3", metadata={"rope.scaling.attn_factor": 1.19})
     assert not np.allclose(logits(louder, tmp_path), logits(SmallModel("phi3"), tmp_path), atol=1e-2)
@@ -74,7 +79,7 @@ UNSUPPORTED = {
     r"llama\.expert_count": SmallModel(metadata={"expert_count": 8}),
     r"phi3\.logit_scale": SmallModel("phi3", metadata={"logit_scale": 0.5}),
     "'yarn'": SmallModel(metadata={"rope.scaling.type": "yarn"}),
-    "head_count for each layer": SmallModel(metadata={"attention.head_count": [4, 4]}),
+    "the layers differ in attention.head_count": SmallModel(metadata={"attention.head_count": [4, 2]}),
     r"blk\.0\.attn_q\.bias": SmallModel(change=lambda t: t | {"blk.0.attn_q.bias": np.zeros(64, np.float32)}),
     r"blk\.2\.attn_q\.weight and 8 more tensors": SmallModel(layers=3, metadata={"block_count": 2}),
 }
@@ -97,15 +102,15 @@ CORRUPT = {
     r"lacks output_norm\.weight": without("output_norm.weight"),
     r"lacks rope_factors_short\.weight": SmallModel("phi3", long=LONG),
     r"blk\.0\.attn_k\.weight is \(32, 64\)": SmallModel(metadata={"attention.head_count_kv": 4}),
-    "rotary factor is not a positive number": SmallModel(freqs=(1.0,) * 7 + (0.0,)),
+    "something else than positive numbers": SmallModel(freqs=(1.0,) * 7 + (0.0,)),
     "4 heads of 16 numbers in 3 groups": SmallModel(metadata={"attention.head_count_kv": 3}),
-    "15 of the numbers rotated": SmallModel(metadata={"rope.dimension_count": 15}),
+    "15 of the 16 numbers of a head are rotated": SmallModel(metadata={"rope.dimension_count": 15}),
     r"llama\.attention\.head_count is 0": SmallModel(metadata={"attention.head_count": 0}),
     r"llama\.feed_forward_length is None": SmallModel(metadata={"feed_forward_length": None}),
     r"llama\.attention\.layer_norm_rms_epsilon is None": SmallModel(
         metadata={"attention.layer_norm_rms_epsilon": None}
     ),
-    r"llama\.rope\.scaling\.factor is 0\.0": SmallModel(metadata={"rope.scaling.factor": 0.0}),
+    r"llama\.rope\.scaling\.factor is -2\.0": SmallModel(metadata={"rope.scaling.factor": -2.0}),
 }
 
 
