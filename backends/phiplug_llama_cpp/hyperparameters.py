@@ -1,7 +1,7 @@
 """Refuses header values at which llama.cpp asserts, which would end the process. It reads headers alone, and no engine.
 
-The rules are those of `llama-model.cpp` and of the graphs in `models/`, as of llama-cpp-python 0.3.36. Types and shapes
-are not looked at: llama.cpp reports those by itself. Values that no rule here knows are found by `trial`.
+The rules are those of `llama-model.cpp` and of the graphs in `models/`, as of llama-cpp-python 0.3.36. Shapes are not
+looked at, nor most types: llama.cpp reports those by itself. Values that no rule here knows are found by `trial`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ _WHOLE_ROTATION = frozenset(
 )  # fmt: skip
 """Architectures that rotate whole heads, whose keys and values are of one size."""
 
+_UNCOMPUTED = frozenset({"I8", "I16", "I32", "I64", "F64"})
 _ROTATING = _WHOLE_ROTATION | {"gemma", "gemma2", "gemma3", "phi3"}
 
 
@@ -130,11 +131,18 @@ def _fused_heads(values: _Values) -> Iterator[str]:
         yield f"attention.head_count is {heads}, which its matrices do not have"
 
 
+def _types(values: _Values) -> Iterator[str]:
+    """Weights of such types have no product in ggml, which then calls a function that is not there."""
+    for tensor in values.header.tensors.values():
+        if values.architecture in _ROTATING and tensor.type in _UNCOMPUTED:
+            yield f"{tensor.name} is {tensor.type}, which no weights are"
+
+
 def _window(values: _Values) -> Iterator[str]:
     if values.architecture == "gemma3" and values.one("attention.sliding_window_pattern") == 1:
         yield "attention.sliding_window_pattern is 1, so that no layer has a window"
 
 
 _RULES: tuple[Callable[[_Values], Iterator[str]], ...] = (
-    _experts, _extra_layers, _heads, _rotation, _fused_heads, _window,
+    _experts, _extra_layers, _heads, _rotation, _fused_heads, _types, _window,
 )  # fmt: skip

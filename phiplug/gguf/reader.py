@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 VERSIONS = (2, 3)
 MAX_ENTRIES = 2**16  # metadata keys, and tensors of one file: the largest models have a few thousand
+LEAST_ALIGNMENT = 8  # bytes; the format asks for a multiple, and ggml ends the process at less
 MAX_DIMENSIONS = 4  # GGML_MAX_DIMS
 MAX_ELEMENTS = 2**50  # of one tensor
 MAX_BYTES = 2**50  # of one file
@@ -162,8 +163,9 @@ def _version(reader: ValueReader) -> int:
 
 def _alignment(reader: ValueReader, metadata: Mapping[str, Any]) -> int:  # Any: as in Header
     alignment: int = metadata.get(_ALIGNMENT, 32)
-    if alignment == 0 or alignment & (alignment - 1) or alignment > MAX_STRING:
-        raise ModelCorrupt(f"{reader.name} is damaged: {_ALIGNMENT} is {alignment}, which is no power of two")
+    if not LEAST_ALIGNMENT <= alignment <= MAX_STRING or alignment & (alignment - 1):
+        least = f"no power of two from {LEAST_ALIGNMENT} on"
+        raise ModelCorrupt(f"{reader.name} is damaged: {_ALIGNMENT} is {alignment}, which is {least}")
     return alignment
 
 
