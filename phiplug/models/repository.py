@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from phiplug.errors import DownloadFailed, ModelNotFound, PhiplugError
+from phiplug.models import proxy
 from phiplug.models.download import Progress, RemoteFile, fetch, partial_of, retry_after
 from phiplug.models.reference import Reference, is_file_name
 from phiplug.models.selection import Selection, select
@@ -117,6 +118,7 @@ def _list(reference: Reference) -> _Listing:
     from huggingface_hub.errors import HFValidationError
 
     repo = reference.place
+    proxy.require_usable(constants.ENDPOINT)
     try:
         info = HfApi().model_info(repo, revision=reference.revision, files_metadata=True, timeout=_LISTING_TIMEOUT)
     except HFValidationError as error:
@@ -234,9 +236,13 @@ def _errors_of(reference: Reference) -> Iterator[None]:
     except HfHubHTTPError as error:
         raise _refused(reference, error) from error
     except (HTTPError, ConnectionError, TimeoutError) as error:
+        variable = proxy.variable_for(constants.ENDPOINT)
+        through = f" through the proxy of {variable}" if variable else ""
         raise DownloadFailed(
-            f"{reference.text}: the connection to {constants.ENDPOINT} failed: {error}",
-            hint="look at the network and try again: what has arrived is kept",
+            f"{reference.text}: the connection to {constants.ENDPOINT}{through} failed: {error}",
+            hint=proxy.hint_about(variable)
+            if variable
+            else "look at the network and try again: what has arrived is kept",
         ) from error
     except OSError as error:
         raise DownloadFailed(

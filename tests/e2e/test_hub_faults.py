@@ -4,6 +4,7 @@ Each fault is made by a server on 127.0.0.1 that counts what it sends, so "only 
 """
 
 import errno
+import importlib.util
 import os
 import random
 import shutil
@@ -226,6 +227,37 @@ def test_a_page_for_people_is_recognized_in_place_of_a_file(hub, cache, monkeypa
 def test_a_hub_that_is_not_there_is_named(hub, monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     assert "the connection to http://127.0.0.1:9 failed" in fails(DownloadFailed)
+
+
+@pytest.fixture
+def through_a_proxy(monkeypatch):
+    """Send requests through the proxy of HTTP_PROXY, also those to this machine."""
+
+    def choose(address):
+        for name in ("http_proxy", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("HTTP_PROXY", address)
+        monkeypatch.setattr(constants, "ENDPOINT", "http://hub.invalid")
+        huggingface_hub.close_session()
+
+    yield choose
+    monkeypatch.undo()
+    huggingface_hub.close_session()
+
+
+def test_a_proxy_that_is_not_there_is_named(hub, through_a_proxy):
+    through_a_proxy("http://127.0.0.1:9")
+    said = fails(DownloadFailed)
+    assert "the connection to http://hub.invalid through the proxy of HTTP_PROXY failed" in said
+    assert "correct HTTP_PROXY or unset it" in said
+
+
+@pytest.mark.parametrize("address", ["foo://there", "http://127.0.0.1:port", "socks5://127.0.0.1:9"])
+def test_a_proxy_that_cannot_be_one_is_named(hub, through_a_proxy, address):
+    if address.startswith("socks") and importlib.util.find_spec("socksio"):
+        pytest.skip("httpx can speak to such proxies here")
+    through_a_proxy(address)
+    assert "HTTP_PROXY names no proxy that can be used" in fails(DownloadFailed)
 
 
 @pytest.mark.parametrize("repo", ["a/b--c", "a/b.git", "a/b-", "a/" + "b" * 100])

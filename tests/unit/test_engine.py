@@ -18,6 +18,7 @@ from phiplug.errors import (
     ModelBusy,
     NonFiniteLogits,
     OutOfMemory,
+    PhiplugWarning,
     PromptTooLong,
     RequestError,
 )
@@ -51,6 +52,12 @@ def test_text_is_streamed_a_chunk_per_token_and_the_last_one_says_why_it_ended()
 def test_a_stop_id_is_neither_text_nor_among_the_tokens():
     done = answer(Engine(ScriptedModel(script(3, 4, 0)), Letters()), request())
     assert (done.text, done.tokens, done.finish_reason) == ("d", (4,), "stop")
+
+
+def test_an_answer_of_nothing_but_control_tokens_is_warned_of():
+    engine = Engine(ScriptedModel(script(3, 4, 5, 6, 0)), Letters(dict.fromkeys(range(V), b"")))
+    with pytest.warns(PhiplugWarning, match=r"no text: each of its tokens \(3\) is a control token"):
+        assert answer(engine, request()).text == ""
 
 
 def test_benchmarks_may_go_on_past_a_stop_id():
