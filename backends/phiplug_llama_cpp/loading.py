@@ -23,6 +23,7 @@ from phiplug_llama_cpp.bits import Bits, bits_of
 from phiplug_llama_cpp.hyperparameters import check_hyperparameters
 from phiplug_llama_cpp.interrupt import CtrlC
 from phiplug_llama_cpp.library import Library, library
+from phiplug_llama_cpp.mapped import MappedFiles
 from phiplug_llama_cpp.memory import cache_bytes, memory_limit
 from phiplug_llama_cpp.model import Context, LlamaCppModel
 from phiplug_llama_cpp.threads import candidates, usable_cores
@@ -132,7 +133,7 @@ def _load(files: ModelFiles, options: LoadOptions, ctrl_c: CtrlC) -> LlamaCppMod
         features=_features(options, tuning),
         metadata=_metadata(engine, since, bits),
     )
-    return LlamaCppModel(engine, opened, info, tuning)
+    return LlamaCppModel(engine, opened, info, MappedFiles.of(header), tuning)
 
 
 def _plan(engine: Library, options: LoadOptions) -> Plan:

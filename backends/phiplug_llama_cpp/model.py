@@ -23,6 +23,7 @@ from phiplug.spi import ModelInfo, Step
 from phiplug_llama_cpp.batch import Batch, rows_at
 from phiplug_llama_cpp.interrupt import CtrlC
 from phiplug_llama_cpp.library import Library
+from phiplug_llama_cpp.mapped import MappedFiles
 from phiplug_llama_cpp.tuning import Tuning
 
 if TYPE_CHECKING:
@@ -72,12 +73,16 @@ class LlamaCppModel:
         info: see `phiplug.spi.ModelInfo`; replaced when the number of threads changes.
     """
 
-    def __init__(self, library: Library, context: Context, info: ModelInfo, tuning: Tuning | None = None) -> None:
-        """Take over `context`, which `close` frees; without `tuning` the number of threads is fixed."""
+    def __init__(
+        self, library: Library, context: Context, info: ModelInfo, files: MappedFiles, tuning: Tuning | None = None
+    ) -> None:
+        """Take over `context` and `files`, which `close` frees; without `tuning` the number of threads is fixed."""
         self.info = info
         self._library = library
         self._api: Any = library.api  # Any: an engine without types
         self._context = context
+        self._files = files
+        self._threads = (info.threads, info.threads)  # for passes of one token, and for others
         self._tuning = tuning
         self._batch = Batch(self._api, context.capacity)
         self._lengths = [0] * info.slots
@@ -121,7 +126,6 @@ class LlamaCppModel:
         self._tuning.learn()
         threads = self._tuning.choice.choose()
         if threads != self.info.threads:
-            self._api.llama_set_n_threads(self._context.handle, threads, threads)
             self.info = replace(self.info, threads=threads)
 
     def forget(self) -> None:
@@ -138,6 +142,7 @@ class LlamaCppModel:
         self._rows = np.empty((0, self.info.vocab_size), np.float32)
         self._api.llama_free(self._context.handle)
         self._api.llama_model_free(self._context.weights)
+        self._files.close()
         if self._tuning is not None:
             self._tuning.learn()
 
@@ -167,6 +172,8 @@ class LlamaCppModel:
         self._finished = asked
 
     def _compute(self, steps: Sequence[Step]) -> None:
+        self._files.check()
+        self._set_threads(steps)
         first = self._batch.fill(steps, self._lengths)
         since = self._library.log.count
         code = self._decode() if self._batch.struct.n_tokens < LONG else self._decode_long()
@@ -175,6 +182,15 @@ class LlamaCppModel:
         for step in steps:
             self._lengths[step.slot] += len(step.tokens)
         self._look(first, sum(step.rows for step in steps))
+
+    def _set_threads(self, steps: Sequence[Step]) -> None:
+        """Give a piece of a prompt all cores, if the number of threads is not fixed; no bit of a row depends on it."""
+        single = together = self.info.threads
+        if self._tuning is not None and any(len(step.tokens) >= LONG for step in steps):
+            together = self._tuning.cores
+        if self._threads != (single, together):
+            self._threads = (single, together)
+            self._api.llama_set_n_threads(self._context.handle, single, together)
 
     def _decode(self) -> int:
         """Run the batch; time it where that tells something."""

@@ -1,4 +1,4 @@
-"""How long single-token passes took at each number of threads -> the number to use next. No clock and no engine here.
+"""Chooses the number of threads by how long passes of a single token took. It has no clock and knows no engine.
 
 llama.cpp's threads wait for one another busily at each of some hundred operations of a pass, so one that loses its core
 stops all. On two cores with one other process busy, SmolLM2-135M Q4_1 decoded 27 to 67 tokens/s with two threads and
@@ -7,8 +7,9 @@ the number is found by timing the passes that users ask for:
 
 * A request keeps its number; another may be tried or chosen only in `choose`, which the model calls in `autotune`.
 * Each candidate is tried in turn for one request, all cores first, until it has `ENOUGH` passes. The fastest is then
-  kept, and remembered for the day, until passes take twice as long as they did when it was measured. Then all is
-  measured anew.
+  kept, and remembered for a time (`tuning`), until passes take twice as long as they did when it was measured. Then all
+  is measured anew.
+* Prompts are computed with all physical cores: they lose less to a busy neighbour than single tokens do.
 * The default, used with a seed and nothing remembered, is every physical core: llama.cpp's own default, the best on a
   quiet machine, and twice as fast as half of them for a prompt, which a first request waits for.
 """
@@ -47,7 +48,7 @@ class ThreadChoice:
         self._candidates = candidates
         self._recent: deque[float] = deque(maxlen=RECENT)
         self.seconds = _from_json(remembered, candidates)
-        self.count = self._fastest()
+        self.count = self.fastest
 
     def record(self, seconds: float) -> None:
         """Take the duration of one pass at `count` threads."""
@@ -70,7 +71,7 @@ class ThreadChoice:
     def choose(self) -> int:
         """Move to a candidate that was not measured yet, or else to the fastest, and return it."""
         untried = [count for count in self._candidates if count not in self.seconds]
-        chosen = untried[0] if untried else self._fastest()
+        chosen = untried[0] if untried else self.fastest
         if chosen != self.count:
             self._recent.clear()
         self.count = chosen
@@ -85,7 +86,8 @@ class ThreadChoice:
         """Return what to remember."""
         return {str(count): seconds for count, seconds in self.seconds.items()}
 
-    def _fastest(self) -> int:
+    @property
+    def fastest(self) -> int:
         """The largest number that is about as fast as the fastest; where nothing was measured, the default."""
         if not self.seconds:
             return self._candidates[0]

@@ -6,7 +6,9 @@ engine. What a command raises becomes one line on stderr and an exit code here, 
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import faulthandler
 import importlib
 import io
 import os
@@ -213,6 +215,11 @@ def main() -> None:
     """Run the command line."""
     if sys.stdout is None:  # what Python makes of a closed one; to print would be to lose the answer in silence
         sys.exit("error: standard output is closed")
+    if not faulthandler.is_enabled():  # an engine's SIGBUS or SIGSEGV ends the process, but not in silence
+        with contextlib.suppress(
+            AttributeError, OSError, RuntimeError, ValueError
+        ):  # a stderr that is closed or no file
+            faulthandler.enable(all_threads=False)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what it cannot show is spelt out, as \u2603
             stream.reconfigure(errors="backslashreplace")
