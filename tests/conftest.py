@@ -12,12 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 # Before NumPy is imported: on a machine that is busy with something else, a second thread of OpenBLAS waits for a core
 # at every product of a matrix and a vector, and makes decoding with NumPy ten times slower.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+settings.register_profile("without a clock", deadline=None)  # on a machine that is busy, an example may take a second
+settings.load_profile("without a clock")
 
 
 def absent(what: str) -> None:

@@ -14,6 +14,7 @@ import pytest
 import tiny_architectures
 
 import phiplug_llama_cpp
+from phiplug.checks import DEFAULT_CONTEXT
 from phiplug.errors import (
     BackendFailed,
     ModelCorrupt,
@@ -26,7 +27,6 @@ from phiplug.spi import LoadOptions, ModelFiles, Step
 from phiplug.testing import BackendContract
 from phiplug_llama_cpp import hyperparameters, loading, threads, trial
 from phiplug_llama_cpp.library import library
-from phiplug_llama_cpp.loading import DEFAULT_CONTEXT
 from phiplug_llama_cpp.threads import candidates, usable_cores
 
 pytestmark = pytest.mark.usefixtures("llama_cpp")
