@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from phiplug import checks
-from phiplug.dialects import RULES
 from phiplug.engine import Stream, merged
 from phiplug.engine.scores import Score, score_continuations, score_text
 from phiplug.text.prompt import PromptEncoder, PromptOptions
@@ -55,6 +54,8 @@ class LLM:
         files: where the model came from.
         backend: the name of the backend that computes it.
         engine: what drives it, token by token.
+        prompts: renders and encodes prompts.
+        finished: is told of each answer that ran to its end, or None.
         load_s: how long loading took, in seconds, where `load` did it.
     """
 
@@ -71,8 +72,8 @@ class LLM:
         self.backend = backend
         self.load_s = 0.0
         self.engine = engine
-        self._prompts = PromptEncoder(template, engine.tokenizer, files.reference)
-        self._finished = finished
+        self.prompts = PromptEncoder(template, engine.tokenizer, files.reference)
+        self.finished = finished
 
     @property
     def info(self) -> ModelInfo:
@@ -174,7 +175,7 @@ class LLM:
         errors are those of `stream`.
         """
         requests = [self._asked(prompt, options) for prompt in prompts]
-        return list(self.engine.completions(requests, self._finished))
+        return list(self.engine.completions(requests, self.finished))
 
     async def astream(
         self, prompt: str | Sequence[MessageLike], **options: Unpack[StreamOptions]
@@ -204,7 +205,7 @@ class LLM:
         threads, the same answer whatever was asked before it and whoever is answered beside it.
         """
         if repeatable is None:
-            repeatable = sampling.seed is not None or RULES[sampling.dialect].is_greedy(sampling.temperature)
+            repeatable = sampling.repeats
         return Request(
             prompt_ids=tuple(self.encode(prompt, options)),
             sampling=sampling.seeded(),
@@ -222,7 +223,7 @@ class LLM:
         Raises:
             PromptTooLong: the context does not hold the prompt and one token more.
         """
-        return self.engine.submit(request, self._finished)
+        return self.engine.submit(request, self.finished)
 
     def submit_choices(self, request: Request, n: int) -> list[Stream]:
         """Start on `n` answers to one request, the i-th with its seed + i; the prompt is computed once.
@@ -230,7 +231,7 @@ class LLM:
         Raises:
             As `submit` does.
         """
-        return self.engine.choices(request, n, self._finished)
+        return self.engine.choices(request, n, self.finished)
 
     def _asked(self, prompt: str | Sequence[MessageLike], options: StreamOptions) -> Request:
         """Turn what `stream` takes into a request."""
@@ -254,11 +255,11 @@ class LLM:
             InvalidParameter: the prompt is empty, or no text, or has control tokens where they are refused.
             TemplateFailed: the model has no chat template, or it refused the messages.
         """
-        return self._prompts.encode(prompt, options)
+        return self.prompts.encode(prompt, options)
 
     def render(self, prompt: str | Sequence[MessageLike], options: PromptOptions = _DEFAULT) -> str:
         """Turn a prompt into the text that is tokenized; errors are those of `encode`."""
-        return self._prompts.render(prompt, options)
+        return self.prompts.render(prompt, options)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of token ids; control tokens have none, and what is no UTF-8 becomes U+FFFD.
@@ -283,7 +284,7 @@ class LLM:
             PromptTooLong: the context does not hold the prompt and a continuation.
         """
         text = prompt if isinstance(prompt, str) else self.render(prompt)
-        pairs = [self._prompts.split(text, each) for each in continuations]
+        pairs = [self.prompts.split(text, each) for each in continuations]
         return list(self.score_ids([(context or [self.first_id], rest) for context, rest in pairs]))
 
     def score_ids(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Iterator[Score]:

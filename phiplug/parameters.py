@@ -102,6 +102,11 @@ class SamplingParams:
                 "temperature", f"the {self.dialect} dialect has no 0", hint="`top_k` 1 is greedy"
             )
 
+    @property
+    def repeats(self) -> bool:
+        """Whether equal requests must have equal answers: a seed is set, or the draw is greedy."""
+        return self.seed is not None or RULES[self.dialect].is_greedy(self.temperature)
+
     def seeded(self) -> SamplingParams:
         """Return these parameters with nothing left open: a seed, theirs or a random one, and the dialect's window."""
         rules = RULES[self.dialect]

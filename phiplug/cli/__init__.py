@@ -29,6 +29,7 @@ from phiplug.printable import printable
 COMMANDS = {
     "run": "Answer one prompt, printed as it is decoded.",
     "chat": "Talk with a model, turn after turn.",
+    "serve": "Answer HTTP as OpenAI's and Anthropic's servers do.",
     "models": "List, fetch, look into and remove models.",
     "backends": "List the backends and whether they work here.",
     "plugins": "List, check, begin and install plugins.",

@@ -34,10 +34,14 @@ class PromptOptions:
 
 
 class PromptEncoder:
-    """Renders and encodes prompts for one model, named `reference` in errors."""
+    """Renders and encodes prompts for one model, named `reference` in errors.
+
+    Attributes:
+        template: the chat template, or None.
+    """
 
     def __init__(self, template: ChatTemplate | None, tokenizer: Tokenizer, reference: str) -> None:
-        self._template = template
+        self.template = template
         self._tokenizer = tokenizer
         self._reference = reference
 
@@ -80,12 +84,12 @@ class PromptEncoder:
         return whole[: len(before)], whole[len(before) :]
 
     def _templated(self, messages: Sequence[Message]) -> str:
-        if self._template is None:
+        if self.template is None:
             raise TemplateFailed(
                 f"{self._reference} brings no chat template", hint="give one with `chat_template`, or use `raw`"
             )
-        text = self._template.render(messages, special_tokens=self._tokenizer.special_tokens)
-        for message in self._template.dropped(messages, text):
+        text = self.template.render(messages, special_tokens=self._tokenizer.special_tokens)
+        for message in self.template.dropped(messages, text):
             _warn(f"the chat template of {self._reference} drops the {message.role} message")
         return text
 

@@ -1,0 +1,114 @@
+"""From events to answers: several requests read side by side, and the chunks of each choice gathered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from phiplug.errors import PhiplugError
+from phiplug.server.ports import Event
+from phiplug.types import Chunk, Usage
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from phiplug.server.ports import EnginePort, Events, Work
+    from phiplug.types import FinishReason, Timings, TokenLogprob
+
+
+@dataclass(slots=True)
+class Answer:
+    """One choice as it grows; when it has ended, `finish_reason`, `usage` and `timings` are there."""
+
+    text: str = ""
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+    usage: Usage = field(default_factory=lambda: Usage(0, 0))
+    timings: Timings | None = None
+
+    def add(self, chunk: Chunk) -> None:
+        """Append a chunk."""
+        self.text += chunk.text
+        self.tokens += chunk.tokens
+        self.logprobs += chunk.logprobs
+        self.prompt_logprobs += chunk.prompt_logprobs
+        if chunk.finish_reason is not None:
+            self.finish_reason = chunk.finish_reason
+            self.usage = chunk.usage or self.usage
+            self.timings = chunk.timings
+
+
+def total_usage(answers: Sequence[Answer], choices: int) -> Usage:
+    """Add up what was computed: every prompt once, and the tokens of all its choices."""
+    firsts = [answer.usage for answer in answers[::choices]]
+    return Usage(
+        sum(usage.prompt_tokens for usage in firsts),
+        sum(answer.usage.completion_tokens for answer in answers),
+        sum(usage.cached_tokens for usage in firsts),
+    )
+
+
+async def submit(engine: EnginePort, works: Sequence[Work]) -> Events:
+    """Queue requests; a list of them is answered a few at a time, the i-th choice of the k-th as k * choices + i.
+
+    Raises:
+        As `EnginePort.submit` does, for a single request.
+    """
+    if len(works) == 1:
+        return await engine.submit(works[0])
+    return SideBySide(engine, works, engine.info.model.slots)
+
+
+class SideBySide:
+    """The events of several requests, as `phiplug.server.ports.Events`; the first error ends all of them."""
+
+    def __init__(self, engine: EnginePort, works: Sequence[Work], width: int) -> None:
+        """Answer `works`, of which `width` are open at once."""
+        self._engine = engine
+        self._rest = iter(list(enumerate(works)))
+        self._queue: asyncio.Queue[Event | PhiplugError | None] = asyncio.Queue()
+        self._readers = [asyncio.create_task(self._read()) for _ in range(min(width, len(works)))]
+        self._live = len(self._readers)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        while self._live:
+            item = await self._queue.get()
+            if isinstance(item, Event):
+                return item
+            self._live -= 1
+            if item is not None:
+                await self.aclose()
+                raise item
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Cancel all of them."""
+        self._live = 0
+        for reader in self._readers:
+            reader.cancel()
+        await asyncio.gather(*self._readers, return_exceptions=True)
+
+    async def _read(self) -> None:
+        """Answer one request after another."""
+        end: PhiplugError | None = None
+        try:
+            for index, work in self._rest:
+                await self._read_one(index * work.choices, work)
+        except PhiplugError as error:
+            end = error
+        self._queue.put_nowait(end)
+
+    async def _read_one(self, first: int, work: Work) -> None:
+        events = await self._engine.submit(work)
+        try:
+            async for event in events:
+                self._queue.put_nowait(Event(first + event.choice, event.chunk))
+        finally:
+            await events.aclose()

@@ -1,0 +1,110 @@
+"""The models that are served: by name, each with its tokenizer, its chat template and its engines."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from phiplug.errors import PromptTooLong, TemplateFailed
+from phiplug.server.problems import Refused
+from phiplug.text.prompt import PromptOptions
+
+if TYPE_CHECKING:
+    from phiplug.server.ports import EnginePort
+    from phiplug.spi import Tokenizer
+    from phiplug.text.prompt import PromptEncoder
+    from phiplug.text.template import ChatTemplate
+    from phiplug.types import Message, Request
+
+LONG_PROMPT = 4000
+"""Characters from which on a prompt is rendered and encoded in another thread, so that streams go on meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """One model.
+
+    Attributes:
+        name: what clients call it.
+        prompts: renders and encodes.
+        tokenizer: the same on every backend.
+        template: the chat template, or None.
+        engines: by the names of their backends, the default one first.
+        created: when it was loaded, in seconds of Unix time.
+    """
+
+    name: str
+    prompts: PromptEncoder
+    tokenizer: Tokenizer
+    template: ChatTemplate | None
+    engines: Mapping[str, EnginePort]
+    created: int = 0
+
+    def engine(self, backend: str | None) -> EnginePort:
+        """Return the engine on a backend, or the default one.
+
+        Raises:
+            Refused: the model is not served on that backend.
+        """
+        if backend is None:
+            return next(iter(self.engines.values()))
+        if backend not in self.engines:
+            message = f"backend: {self.name} is served on {', '.join(self.engines)}, and not on {backend[:100]!r}"
+            raise Refused(400, "invalid_value", message, param="backend")
+        return self.engines[backend]
+
+    async def encode(self, prompt: str | Sequence[Message]) -> tuple[int, ...]:
+        """Return the ids of a conversation, or of a text that is to be continued as it is."""
+        raw = isinstance(prompt, str)
+        size = len(prompt) if isinstance(prompt, str) else sum(len(message.content) for message in prompt)
+        if self.template is None and not raw:
+            raise TemplateFailed(f"{self.name} brings no chat template", hint="use /v1/completions")
+        if size <= LONG_PROMPT:
+            return tuple(self.prompts.encode(prompt, PromptOptions(raw)))
+        return tuple(await asyncio.to_thread(self.prompts.encode, prompt, PromptOptions(raw)))
+
+
+class Catalog:
+    """Every model that is served; the first is the one that answers when none is named."""
+
+    def __init__(self, models: Sequence[ServedModel]) -> None:
+        self.models = {model.name: model for model in models}
+
+    def model(self, name: str | None) -> ServedModel:
+        """Return a model by name; names are compared, and never looked for on a disk.
+
+        Raises:
+            Refused: there is none of that name.
+        """
+        if name is None:
+            return next(iter(self.models.values()))
+        if name not in self.models:
+            near = difflib.get_close_matches(name[:100], self.models, 1, cutoff=0.0)
+            hint = f"did you mean {near[0]}?" if near else None
+            raise Refused(404, "model_not_found", f"there is no model {name[:100]!r}", param="model", hint=hint)
+        return self.models[name]
+
+    async def close(self) -> None:
+        """Close every engine."""
+        for model in self.models.values():
+            for engine in model.engines.values():
+                await engine.close()
+
+
+def admit(engine: EnginePort, request: Request) -> None:
+    """Refuse what the engine cannot compute before anything is queued.
+
+    Raises:
+        PromptTooLong: the context does not hold the prompt.
+        Refused: an id is not of the vocabulary.
+    """
+    info = engine.info.model
+    if len(request.prompt_ids) > info.context_length:
+        raise PromptTooLong(len(request.prompt_ids), info.context_length)
+    for name, ids in (("prompt", request.prompt_ids), ("logit_bias", request.sampling.logit_bias)):
+        if (largest := max(ids, default=0)) >= info.vocab_size:
+            message = f"{name}: {largest} is outside the vocabulary of {info.vocab_size} tokens"
+            raise Refused(400, "invalid_value", message, param=name)

@@ -1,0 +1,181 @@
+"""POST /v1/chat/completions: OpenAI's interface for conversations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+
+from phiplug.errors import InvalidParameter
+from phiplug.server.answers import total_usage
+from phiplug.server.exchange import Asked, event, respond
+from phiplug.server.fields import Given, Table, accepted, flag, honoured, integer, refused
+from phiplug.server.interfaces import spelling
+from phiplug.server.interfaces.sampling import (
+    MODEL,
+    OPENAI,
+    STREAM,
+    STREAM_OPTIONS,
+    TRAVELLING,
+    Wanted,
+    request_of,
+)
+from phiplug.server.interfaces.turns import OPENAI_MESSAGE, messages
+from phiplug.server.service import read, service_of
+from phiplug.types import MAX_LOGPROBS
+
+if TYPE_CHECKING:
+    from phiplug.server.answers import Answer
+    from phiplug.server.ports import Event
+    from phiplug.server.problems import Json, Problem
+
+_LATER = "is not served yet"
+
+FIELDS = Table(
+    honoured("messages", "a list of messages, below", messages(OPENAI_MESSAGE), required=True),
+    *MODEL,
+    honoured("max_tokens", "an integer from 1; to the context's end if it is left out", integer(1)),
+    honoured("max_completion_tokens", "the same; where both are there they are equal", integer(1)),
+    *OPENAI,
+    honoured("logprobs", "true gives each token's log-probability", flag),
+    honoured(
+        "top_logprobs", f"0 to {MAX_LOGPROBS} of the likeliest tokens; needs `logprobs`", integer(0, MAX_LOGPROBS)
+    ),
+    STREAM,
+    STREAM_OPTIONS,
+    *TRAVELLING,
+    accepted("tools", []),
+    accepted("tool_choice", "none", "auto"),
+    accepted("functions", []),
+    accepted("function_call", "none", "auto"),
+    accepted("parallel_tool_calls", True, False),
+    accepted("response_format", {"type": "text"}),
+    accepted("store", False),
+    accepted("service_tier", "auto", "default"),
+    accepted("modalities", ["text"]),
+    refused("reasoning_effort", _LATER),
+    refused("verbosity", _LATER),
+    refused("audio", "no sound is made here"),
+    refused("prediction", _LATER),
+    refused("web_search_options", "nothing is looked up here"),
+    refused("chat_template", "the template is the server's, and never a request's"),
+    refused("chat_template_kwargs", "the template is the server's, and never a request's"),
+)
+
+
+async def create(http: HttpRequest) -> Response:
+    """Answer a conversation."""
+    service = service_of(http)
+    given = await read(http, FIELDS)
+    model = service.catalog.model(given.get("model"))
+    engine = model.engine(given.get("backend"))
+    wanted = Wanted(max_tokens=_max_tokens(given), logprobs=_logprobs(given), templated=True)
+    request = request_of(given, await model.encode(given["messages"]), engine, wanted)
+    asked = Asked(model, engine, (request,), given.get("n", 1), given.ignored)
+    options = given.get("stream_options")
+    form = ChatForm(
+        id=f"chatcmpl-{http.scope['state']['request_id']}",
+        created=int(service.clock()),
+        model=model.name,
+        fingerprint=f"phiplug-{engine.info.backend}",
+        choices=asked.choices,
+        spelling=None if wanted.logprobs is None else spelling.Spelling(model.tokenizer),
+        usage=bool(options and options.get("include_usage")),
+    )
+    return await respond(http, asked, form, stream=given.get("stream", False))
+
+
+def _max_tokens(given: Given) -> int | None:
+    """Return how long the answer may be; LangChain sends the newer name alone."""
+    older, newer = given.get("max_tokens"), given.get("max_completion_tokens")
+    if older is not None and newer is not None and older != newer:
+        raise InvalidParameter("max_completion_tokens", f"is {newer}, and max_tokens is {older}")
+    found: int | None = older if newer is None else newer
+    return found
+
+
+def _logprobs(given: Given) -> int | None:
+    if given.get("logprobs"):
+        return int(given.get("top_logprobs", 0))
+    if given.get("top_logprobs"):
+        raise InvalidParameter("top_logprobs", "needs logprobs", hint="set logprobs to true")
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatForm:
+    """One answer of /v1/chat/completions.
+
+    Attributes:
+        id: of the answer.
+        created: in seconds of Unix time.
+        model: the name that is served.
+        fingerprint: of what computed it.
+        choices: how many there are.
+        spelling: writes log-probabilities, or None where they were not asked for.
+        usage: a stream ends with the token counts.
+    """
+
+    id: str
+    created: int
+    model: str
+    fingerprint: str
+    choices: int
+    spelling: spelling.Spelling | None
+    usage: bool
+
+    def whole(self, answers: Sequence[Answer]) -> Json:
+        """Return the body of an answer that is not streamed."""
+        choices = [
+            {
+                "index": index,
+                "message": {"role": "assistant", "content": answer.text, "refusal": None},
+                "logprobs": self.spelling.chat(answer.logprobs) if self.spelling else None,
+                "finish_reason": answer.finish_reason,
+            }
+            for index, answer in enumerate(answers)
+        ]
+        used = spelling.usage(total_usage(answers, self.choices))
+        return {**self._head("chat.completion"), "choices": choices, "usage": used}
+
+    def begin(self) -> Iterator[bytes]:
+        """Say who speaks, for each choice."""
+        for index in range(self.choices):
+            yield self._chunk(index, {"role": "assistant", "content": ""})
+
+    def piece(self, piece: Event, answer: Answer) -> Iterator[bytes]:
+        """Send the text of a chunk, and its log-probabilities."""
+        chunk = piece.chunk
+        logprobs = self.spelling.chat(chunk.logprobs) if self.spelling and chunk.logprobs else None
+        if chunk.text or logprobs:
+            yield self._chunk(piece.choice, {"content": chunk.text}, logprobs)
+        if chunk.finish_reason:
+            yield self._chunk(piece.choice, {}, finish_reason=answer.finish_reason)
+
+    def end(self, answers: Sequence[Answer]) -> Iterator[bytes]:
+        """Send the token counts, where they are wanted, and OpenAI's last word."""
+        if self.usage:
+            used = spelling.usage(total_usage(answers, self.choices))
+            yield event({**self._head("chat.completion.chunk"), "choices": [], "usage": used})
+        yield b"data: [DONE]\n\n"
+
+    def failed(self, problem: Problem) -> bytes:
+        """Send an error, and OpenAI's last word."""
+        return event(problem.openai()) + b"data: [DONE]\n\n"
+
+    def _chunk(self, index: int, delta: Json, logprobs: Json | None = None, finish_reason: str | None = None) -> bytes:
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
+        none = {"usage": None} if self.usage else {}
+        return event({**self._head("chat.completion.chunk"), "choices": [choice], **none})
+
+    def _head(self, kind: str) -> Json:
+        return {
+            "id": self.id,
+            "object": kind,
+            "created": self.created,
+            "model": self.model,
+            "system_fingerprint": self.fingerprint,
+        }

@@ -1,0 +1,85 @@
+"""Turns of a conversation, as OpenAI's and Anthropic's clients write them, to messages that a chat template knows."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from phiplug.errors import InvalidParameter
+from phiplug.server.fields import Check, Field, Table, accepted, array, honoured, mapping, refused, text
+from phiplug.server.problems import Refused
+from phiplug.types import Message, Role
+
+
+def role(*known: str) -> Check:
+    """Check for one of the roles that may speak here."""
+
+    def check(path: str, value: Any) -> str:  # Any: what JSON holds
+        if value not in known:
+            raise InvalidParameter(path, f"is none of {', '.join(known)}")
+        return cast(str, value)
+
+    return check
+
+
+def content(*kinds: str, **more: Field) -> Check:
+    """Check for a text, or a list of parts of these kinds, which become one text with a line for each part.
+
+    `more` has fields that a part may have beside its text.
+    """
+    part = Table(honoured("type", "", text, required=True), honoured("text", "", text, required=True), *more.values())
+
+    def check(path: str, value: Any) -> str:  # Any: as above
+        if isinstance(value, str):
+            return text(path, value)
+        return "\n".join(one(f"{path}[{index}]", each) for index, each in enumerate(array(path, value)))
+
+    def one(path: str, value: Any) -> str:  # Any: as above
+        kind = mapping(path, value).get("type")
+        if kind not in kinds:
+            message = (
+                f"{path}.type: {text(path, kind)[:60]!r} is not served, only {', '.join(kinds)}"
+                if isinstance(kind, str)
+                else f"{path}.type is missing"
+            )
+            raise Refused(400, "unsupported_parameter", message, param=f"{path}.type")
+        return cast(str, part.read(value, within=f"{path}.")["text"])
+
+    return check
+
+
+OPENAI_MESSAGE = Table(
+    honoured(
+        "role",
+        "`system`, `developer` (the same), `user` or `assistant`",
+        role("system", "developer", "user", "assistant"),
+        required=True,
+    ),
+    honoured("content", "a text, or text parts, which become lines of one text", content("text"), required=True),
+    accepted("tool_calls", []),
+    accepted("annotations", []),
+    accepted("refusal", ""),
+    refused("name", "no chat template reads it"),
+)
+"""A message of /v1/chat/completions."""
+
+
+def messages(table: Table) -> Check:
+    """Check for at least one message, each with the fields of `table`."""
+
+    def check(path: str, value: Any) -> tuple[Message, ...]:  # Any: what JSON holds
+        listed = array(path, value)
+        if not listed:
+            raise InvalidParameter(path, "is empty")
+        read = [table.read(mapping(at, each), within=f"{at}.") for at, each in _numbered(path, listed)]
+        return tuple(message(each["role"], each["content"]) for each in read)
+
+    return check
+
+
+def message(who: str, said: str) -> Message:
+    """Build a message; a developer's is the system's."""
+    return Message(cast(Role, "system" if who == "developer" else who), said)
+
+
+def _numbered(path: str, listed: list[Any]) -> list[tuple[str, Any]]:  # Any: as above
+    return [(f"{path}[{index}]", each) for index, each in enumerate(listed)]

@@ -1,0 +1,106 @@
+"""Runs an application with uvicorn: time-outs that uvicorn lacks, and an end that lets open streams finish."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from fastapi import FastAPI
+
+HEADER_S = 15.0
+"""Seconds that a client has to send a request's headers."""
+
+UNREAD_S = 30.0
+"""Seconds after which a connection is dropped whose client has read nothing of what waits for it."""
+
+LAST_WORDS_S = 3
+"""Seconds that the streams have, when their time is over, to send their last event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen, and how long open requests may go on when the server stops, in seconds."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    drain_s: float = 30.0
+
+
+class PatientProtocol(H11Protocol):
+    """A connection that is dropped where its client sends no headers, or reads nothing, for too long."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._headers = self.loop.call_later(HEADER_S, transport.close)
+        self._unread: asyncio.TimerHandle | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; those that complete the headers end the wait."""
+        super().data_received(data)
+        if self.cycle is not None:
+            self._headers.cancel()
+
+    def pause_writing(self) -> None:
+        """Note that the client reads more slowly than it is written to."""
+        super().pause_writing()
+        self._unread = self.loop.call_later(UNREAD_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Note that the client reads again."""
+        super().resume_writing()
+        if self._unread is not None:
+            self._unread.cancel()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the timers."""
+        self._headers.cancel()
+        super().connection_lost(exc)
+
+
+class DrainingServer(uvicorn.Server):
+    """A server that tells the application when it stops; a second signal ends it at once."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, drain_s: float) -> None:
+        super().__init__(config)
+        self._drain = app.state.service.drain
+        self._drain_s = drain_s
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take a signal."""
+        if self.should_exit:
+            self.force_exit = True
+        self._drain.begin()
+        super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: Any = None) -> None:  # Any: as uvicorn has it
+        """Stop listening, and end what is still open when its time is over."""
+        finish = asyncio.get_running_loop().call_later(self._drain_s, self._drain.finish)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            finish.cancel()
+
+
+def serve(app: FastAPI, address: Address) -> None:
+    """Serve until a signal says to stop."""
+    config = uvicorn.Config(
+        app,
+        host=address.host,
+        port=address.port,
+        http=PatientProtocol,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=int(address.drain_s) + LAST_WORDS_S,
+    )
+    DrainingServer(config, app, address.drain_s).run()
