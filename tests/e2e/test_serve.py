@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import socket
-import subprocess
 import sys
 import time
 
@@ -14,56 +11,6 @@ import httpx
 import pytest
 
 BODY = {"messages": [{"role": "user", "content": "Say hi."}], "max_tokens": 8, "seed": 7}
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def answers(url):
-    try:
-        return httpx.get(f"{url}/health").status_code == 200
-    except httpx.TransportError:
-        return False
-
-
-@pytest.fixture
-def start(tmp_path):
-    """Start a server and wait until it answers; what is left of it is killed in the end."""
-    started = []
-
-    def run(*arguments, key=None):
-        port = free_port()
-        program = "from phiplug.cli import main; main()"
-        command = [
-            sys.executable,
-            "-P",
-            "-c",
-            program,
-            "serve",
-            "-m",
-            "toy",
-            "-b",
-            "toy",
-            "--port",
-            str(port),
-            *arguments,
-        ]
-        env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)} | ({"PHIPLUG_API_KEY": key} if key else {})
-        process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
-        started.append(process)
-        url = f"http://127.0.0.1:{port}"
-        while not answers(url):
-            assert process.poll() is None, process.stderr.read()
-            time.sleep(0.05)
-        return process, url
-
-    yield run
-    for process in started:
-        process.kill()
-        process.communicate()
 
 
 def test_a_served_model_answers_whole_and_as_a_stream(start):

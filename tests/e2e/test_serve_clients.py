@@ -1,0 +1,85 @@
+"""Tests the server with the clients of OpenAI and Anthropic themselves, where they are installed."""
+
+from __future__ import annotations
+
+import pytest
+
+SAY_HI = [{"role": "user", "content": "Say hi."}]
+
+
+@pytest.fixture
+def url(start):
+    return start("--served-name", "t")[1]
+
+
+@pytest.fixture
+def openai(url):
+    module = pytest.importorskip("openai", reason="openai is not installed")
+    with module.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture
+def anthropic(url):
+    module = pytest.importorskip("anthropic", reason="anthropic is not installed")
+    with module.Anthropic(base_url=url, api_key="none", max_retries=0) as client:
+        yield client
+
+
+def test_openai_lists_models_and_chats(openai):
+    assert [model.id for model in openai.models.list()] == ["t"]
+    whole = openai.chat.completions.create(model="t", messages=SAY_HI, max_tokens=5, seed=1)
+    streamed = openai.chat.completions.create(
+        model="t", messages=SAY_HI, max_tokens=5, seed=1, stream=True, stream_options={"include_usage": True}
+    )
+    chunks = list(streamed)
+    said = "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
+    assert said == whole.choices[0].message.content
+    assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens == 5
+
+
+def test_openai_reads_logprobs_and_choices(openai):
+    answer = openai.chat.completions.create(
+        model="t", messages=SAY_HI, max_completion_tokens=3, n=2, logprobs=True, top_logprobs=2
+    )
+    assert all(len(choice.logprobs.content[0].top_logprobs) == 2 for choice in answer.choices)
+    texts = openai.completions.create(model="t", prompt=["Once", "Two"], echo=True, logprobs=2, max_tokens=1)
+    assert [choice.logprobs.token_logprobs[0] for choice in texts.choices] == [None, None]
+
+
+def test_openai_reads_responses(openai):
+    whole = openai.responses.create(model="t", input="Say hi.", max_output_tokens=6, temperature=0)
+    assert (whole.status, len(whole.output_text)) == ("incomplete", 6)
+    with openai.responses.stream(model="t", input="Say hi.", max_output_tokens=6, temperature=0) as stream:
+        said = "".join(event.delta for event in stream if event.type == "response.output_text.delta")
+    assert said == whole.output_text
+
+
+def test_openai_raises_its_own_errors_with_the_field(openai):
+    import openai as module
+
+    with pytest.raises(module.NotFoundError) as unknown:
+        openai.chat.completions.create(model="nope", messages=SAY_HI)
+    assert unknown.value.code == "model_not_found"
+    with pytest.raises(module.BadRequestError) as wrong:
+        openai.chat.completions.create(model="t", messages=SAY_HI, temperature=9)
+    assert wrong.value.param == "temperature"
+
+
+def test_anthropic_chats_streams_and_counts(anthropic):
+    body = {"model": "t", "max_tokens": 4, "messages": SAY_HI, "system": "Brief."}
+    greedy = {"temperature": 0}  # which the newest client has no argument for
+    whole = anthropic.messages.create(**body, extra_body=greedy)
+    with anthropic.messages.stream(**body, extra_body=greedy) as stream:
+        assert stream.get_final_text() == whole.content[0].text
+    counted = anthropic.messages.count_tokens(model="t", messages=SAY_HI, system="Brief.").input_tokens
+    assert counted == whole.usage.input_tokens + whole.usage.cache_read_input_tokens
+
+
+def test_anthropic_raises_its_own_errors(anthropic):
+    import anthropic as module
+
+    with pytest.raises(module.BadRequestError, match="tools"):
+        anthropic.messages.create(
+            model="t", max_tokens=4, messages=SAY_HI, tools=[{"name": "f", "input_schema": {"type": "object"}}]
+        )
