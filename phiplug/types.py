@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, get_args
 
 from phiplug import checks
 from phiplug.errors import InvalidParameter, RequestError, UnsupportedParameter
+from phiplug.parameters import MAX_SEED
 from phiplug.parameters import SamplingParams as SamplingParams  # noqa: PLC0414  part of this interface
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -178,6 +179,11 @@ class Request:
             checks.integer("score_from", self.score_from, low=1, high=len(self.prompt_ids) - 1)
             if self.logprobs is None:
                 raise InvalidParameter("logprobs", "is needed for a score", hint="0 asks for the prompt's alone")
+
+    def choice(self, index: int) -> Request:
+        """Return the request for answer number `index` of several to one prompt: it has the seed + `index`."""
+        seed = ((self.sampling.seed or 0) + index) % MAX_SEED
+        return replace(self, sampling=replace(self.sampling, seed=seed))
 
 
 @dataclass(frozen=True, slots=True)

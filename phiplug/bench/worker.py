@@ -21,6 +21,7 @@ from phiplug.bench.parity import agreement, default_prompts, picks
 from phiplug.bench.record import built
 from phiplug.bench.types import Loaded, Sample
 from phiplug.bench.workload import hash_of, prompt_ids
+from phiplug.engine.autotune import settle_threads
 from phiplug.errors import PhiplugError
 from phiplug.load import load_with
 from phiplug.spi import LoadOptions, Step
@@ -31,9 +32,8 @@ if TYPE_CHECKING:
     from phiplug.spi import Autotunes, Metered, Model
 
 POSITIONS = 128  # are compared at the most, and fit in every context; MLX on a CPU does ten in a second
-AUTOTUNINGS = 6  # more than any machine has candidates
 GREEDY = SamplingParams(temperature=0.0, repeat_penalty=1.0, seed=0)  # so that every round does the same work
-SHORT = 32  # tokens of a prompt, and of an answer, that tell how fast a number of threads is
+SHORT = 32  # tokens of the prompt by which the number of threads is settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,20 +101,14 @@ class Worker:
     def _settle_threads(self) -> None:
         """Let a model that chooses its number of threads measure each of them, by short requests of one sequence."""
         model = self._llm.engine.model
-        if "autotune" not in model.info.features:
-            return
-        cast("Autotunes", model).forget()
-        threads = None
-        for _ in range(AUTOTUNINGS):
-            through(self._llm, request(self._ids[:SHORT], SHORT, may_autotune=True), 1)
-            if model.info.threads == threads:
-                break
-            threads = model.info.threads
+        if "autotune" in model.info.features:
+            cast("Autotunes", model).forget()
+            settle_threads(self._llm.engine, self._ids[:SHORT])
 
 
-def request(ids: tuple[int, ...], count: int, *, may_autotune: bool = False) -> Request:
+def request(ids: tuple[int, ...], count: int) -> Request:
     """Ask for so many tokens, no fewer, and with nothing reused."""
-    return Request(ids, GREEDY, max_tokens=count, ignore_stop_ids=True, reuse=False, may_autotune=may_autotune)
+    return Request(ids, GREEDY, max_tokens=count, ignore_stop_ids=True, reuse=False)
 
 
 def through(llm: LLM, asked: Request, slots: int) -> Sample:

@@ -35,6 +35,7 @@ class Engine:
     Attributes:
         model: what computes; only a benchmark of the bare engine should call it.
         tokenizer: spells what was drawn.
+        scheduler: the loop, for a process that makes all steps itself and calls nothing else here but `close`.
     """
 
     def __init__(self, model: Model, tokenizer: Tokenizer, *, backend: str = "the backend") -> None:
@@ -42,7 +43,7 @@ class Engine:
         self.model = model
         self.tokenizer = tokenizer
         self._guarded = GuardedModel(model, backend)
-        self._scheduler = Scheduler(self._guarded, tokenizer)
+        self.scheduler = Scheduler(self._guarded, tokenizer)
         self._lock = threading.Lock()
         self._closed = False
 
@@ -57,7 +58,7 @@ class Engine:
             ModelBusy: too many requests wait already.
             RequestError: the model was closed.
         """
-        return Stream(self, self._queued(lambda: self._scheduler.add(request)), finished)
+        return Stream(self, self._queued(lambda: self.scheduler.add(request)), finished)
 
     def choices(self, request: Request, count: int, finished: Observer | None = None) -> list[Stream]:
         """Queue `count` answers to one prompt, which is computed once; the i-th has the request's seed + i.
@@ -67,7 +68,7 @@ class Engine:
         """
         if count < 1:
             raise InvalidParameter("n", f"{count} is not at least 1")
-        sequences = self._queued(lambda: self._scheduler.add_choices(request, count))
+        sequences = self._queued(lambda: self.scheduler.add_choices(request, count))
         return [Stream(self, sequence, finished) for sequence in sequences]
 
     def completions(self, requests: Ids[Request], finished: Observer | None = None) -> Iterator[Completion]:
@@ -79,7 +80,7 @@ class Engine:
             As `submit` does, before anything is computed; and what reading a stream raises.
         """
         for request in requests:
-            self._scheduler.admit(request.prompt_ids)
+            self.scheduler.admit(request.prompt_ids)
         at_once = min(QUEUE // 2, 4 * self.model.info.slots)
         streams: deque[Stream] = deque()
         try:
@@ -115,7 +116,7 @@ class Engine:
         size = chunk or info.chunk
         started = time.perf_counter()
         sequence = RowSequence(request, self.tokenizer, chunk=size, context_length=info.context_length, started=started)
-        self._queued(lambda: self._scheduler.enqueue(sequence))
+        self._queued(lambda: self.scheduler.enqueue(sequence))
         try:
             while self.advance([sequence]):
                 yield sequence.outbox.popleft()
@@ -135,9 +136,9 @@ class Engine:
                 return False
             with self._lock:
                 if self._closed:
-                    self._scheduler.fail(_closed())
+                    self.scheduler.fail(_closed())
                 elif not any(sequence.outbox or sequence.is_over for sequence in sequences):
-                    for sequence, chunk in self._scheduler.step():
+                    for sequence, chunk in self.scheduler.step():
                         sequence.outbox.append(chunk)
         return True
 
@@ -145,7 +146,7 @@ class Engine:
         """Give back the model's memory, after the pass that runs; open streams end in an error. May be called twice."""
         self._closed = True  # before the lock, for which a reader that steps would leave nobody the time
         with self._lock:
-            self._scheduler.fail(_closed())
+            self.scheduler.fail(_closed())
             self._guarded.close()
 
     def _queued(self, add: Callable[[], T]) -> T:
@@ -156,7 +157,7 @@ class Engine:
             return add()
         except ModelBusy:
             with self._lock:
-                self._scheduler.tidy()
+                self.scheduler.tidy()
             return add()
 
 

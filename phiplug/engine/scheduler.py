@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from phiplug.engine.plan import decode_together, plan_of, prefill_together
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
     from phiplug.engine.backend import GuardedModel
     from phiplug.engine.plan import Plan
-    from phiplug.spi import Logits, Pass, Tokenizer
+    from phiplug.spi import Logits, ModelInfo, Pass, Tokenizer
     from phiplug.types import Request
 
 QUEUE = 256
@@ -74,9 +73,7 @@ class Scheduler:
         Raises:
             As `add` does.
         """
-        seed = request.sampling.seed or 0
-        seeds = [(seed + index) % 2**64 for index in range(count)]
-        return self.add_family([replace(request, sampling=replace(request.sampling, seed=each)) for each in seeds])
+        return self.add_family([request.choice(index) for index in range(count)])
 
     def add_family(self, requests: Ids[Request]) -> list[Sequence]:
         """Queue requests of one prompt, which is computed once: all draw their first token from the same logits.
@@ -107,11 +104,7 @@ class Scheduler:
             PromptTooLong: the context does not hold it.
             InvalidParameter: it has an id that the model does not have.
         """
-        info = self._model.info
-        if len(ids) > info.context_length:
-            raise PromptTooLong(len(ids), info.context_length)
-        if min(ids) < 0 or max(ids) >= info.vocab_size:
-            raise InvalidParameter("prompt", f"has an id outside the model's vocabulary of {info.vocab_size}")
+        admit(ids, self._model.info)
 
     def tidy(self) -> None:
         """Forget those that were cancelled while they waited."""
@@ -311,3 +304,11 @@ class Scheduler:
         if self._model.info.threads != self._threads:
             self._threads = self._model.info.threads
             self._slots.forget_bits()
+
+
+def admit(ids: Ids[int], info: ModelInfo) -> None:
+    """Refuse a prompt that a model with this `info` cannot compute; see `Scheduler.admit`."""
+    if len(ids) > info.context_length:
+        raise PromptTooLong(len(ids), info.context_length)
+    if min(ids) < 0 or max(ids) >= info.vocab_size:
+        raise InvalidParameter("prompt", f"has an id outside the model's vocabulary of {info.vocab_size}")

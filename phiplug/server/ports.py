@@ -6,17 +6,16 @@ processes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from phiplug import checks
-from phiplug.types import Chunk, Request, SamplingParams
 
 if TYPE_CHECKING:
     from typing import Self
 
     from phiplug.spi import ModelInfo
+    from phiplug.types import Chunk, Request
 
 EngineState = Literal["ready", "restarting", "down"]
 
@@ -37,19 +36,6 @@ class Work:
 
     def __post_init__(self) -> None:
         checks.integer("n", self.choices, low=1)
-
-    def to_wire(self) -> dict[str, Any]:  # Any: what msgpack holds
-        """Return the same as maps, lists, strings and numbers; `from_wire` is the way back."""
-        sampling = {**_values(self.request.sampling), "logit_bias": dict(self.request.sampling.logit_bias)}
-        return {"id": self.id, "choices": self.choices, "request": {**_values(self.request), "sampling": sampling}}
-
-    @classmethod
-    def from_wire(cls, wire: Mapping[str, Any]) -> Self:  # Any: as above
-        """Build a request from what `to_wire` made of it; every value is checked again."""
-        request = dict(wire["request"])
-        return cls(
-            wire["id"], Request(**{**request, "sampling": SamplingParams(**request["sampling"])}), wire["choices"]
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +118,3 @@ class EnginePort(Protocol):
     async def close(self) -> None:
         """Give back the model's memory; open requests end in an error. May be called twice."""
         ...
-
-
-def _values(of: Request | SamplingParams) -> dict[str, Any]:  # Any: the types of the fields
-    return {field.name: getattr(of, field.name) for field in fields(of)}

@@ -111,7 +111,7 @@ class AnyOrder(RuleBasedStateMachine):
     def slots_hold_what_the_engine_believes(self):
         if self.model.pending is None:
             for index, held in enumerate(self.model.held):
-                assert self.engine._scheduler._slots[index].ids == held[: len(self.engine._scheduler._slots[index].ids)]
+                assert self.engine.scheduler._slots[index].ids == held[: len(self.engine.scheduler._slots[index].ids)]
 
     def teardown(self):
         self.model.broken, self.model.keeps_less = 0, False
@@ -122,9 +122,9 @@ class AnyOrder(RuleBasedStateMachine):
                 continue
             assert tokens == list(expected)
         self.open.clear()
-        self.engine._scheduler.step()
-        self.engine._scheduler.step()
-        assert self.engine._scheduler.is_idle
+        self.engine.scheduler.step()
+        self.engine.scheduler.step()
+        assert self.engine.scheduler.is_idle
 
 
 AnyOrder.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
@@ -157,6 +157,6 @@ def test_forty_threads_over_three_slots_get_their_own_answers():
     for thread in threads:
         thread.join(timeout=60)
     assert not any(thread.is_alive() for thread in threads)
-    engine._scheduler.step()
-    engine._scheduler.step()
-    assert (wrong, engine._scheduler.is_idle) == ([], True)
+    engine.scheduler.step()
+    engine.scheduler.step()
+    assert (wrong, engine.scheduler.is_idle) == ([], True)

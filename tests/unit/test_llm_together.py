@@ -39,7 +39,7 @@ def idle(llm):
     """Whatever a test did to its streams, the next step leaves nothing in the scheduler, and answers go on."""
     yield
     llm.generate("still there?", seed=1, max_tokens=1)
-    assert llm.engine._scheduler.is_idle
+    assert llm.engine.scheduler.is_idle
 
 
 # Choices

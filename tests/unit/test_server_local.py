@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 
 import pytest
 from scripted import Letters, ScriptedModel
@@ -31,22 +30,6 @@ async def texts(local, asked):
     async for event in await local.submit(asked):
         found[event.choice] = found.get(event.choice, "") + event.chunk.text
     return found
-
-
-def test_a_request_survives_the_wire():
-    sampling = SamplingParams(
-        seed=2**64 - 1, logit_bias={3: -1.5, 4: float("-inf")}, dry_breakers=((1, 2),), dialect="llama.cpp"
-    )
-    asked = Work("r7", Request((1, 2), sampling, stop=("ab", "é"), logprobs=2, score_from=1), 3)
-    msgpack = pytest.importorskip("msgpack")
-    assert Work.from_wire(msgpack.unpackb(msgpack.packb(asked.to_wire()), strict_map_key=False)) == asked
-
-
-def test_a_wire_that_asks_for_nonsense_is_refused():
-    wire = json.loads(json.dumps(work().to_wire()))
-    wire["request"]["max_tokens"] = -1
-    with pytest.raises(RequestError, match="max_tokens"):
-        Work.from_wire(wire)
 
 
 def test_every_choice_of_a_request_comes_to_its_end():
