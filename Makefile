@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := phiplug backends tests bench docs
 
-.PHONY: demo test check fix coverage mutate bench bench-mlx clean
+.PHONY: demo test check fix coverage mutate bench bench-mlx soak clean
 
 demo: .venv/demo
 	$(BIN)/phiplug run -m smollm2 -b llama-cpp --system "You are a poet." "Write a haiku about ice hockey." -n 80
@@ -60,6 +60,10 @@ bench: .venv/test
 
 bench-mlx: .venv/test
 	$(BIN)/python -m pytest bench/bench_mlx.py
+
+MINUTES ?= 10
+soak: .venv/test
+	$(BIN)/python -m bench.soak --minutes $(MINUTES)
 
 clean:
 	rm -rf .venv dist build

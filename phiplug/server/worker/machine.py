@@ -96,7 +96,7 @@ class ThisMachine:
         try:
             process = psutil.Process(pid)
             times = process.cpu_times()
-            return Look(time.monotonic(), process.status() == psutil.STATUS_STOPPED, times.user + times.system)
+            return Look(self.now(), process.status() == psutil.STATUS_STOPPED, times.user + times.system)
         except psutil.Error:
             return None
 
