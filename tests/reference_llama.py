@@ -1,4 +1,4 @@
-"""A GGUF and token ids -> llama.cpp's logits, through its C interface, with a float32 cache.
+"""Computes llama.cpp's logits through its C interface, with a float32 cache.
 
 By default llama.cpp rounds keys and values to float16, which alone moves the logits of the tiny models by 4e-3 of their
 range. With float32 what is left is arithmetic, so a wrong rotation or window shows.

@@ -1,4 +1,4 @@
-"""Little text, random weights -> a tiny GGUF, for tests that need a file and not a model.
+"""Writes tiny GGUFs with random weights, for tests that need a file and not a model.
 
 `byte_tokens`, `trained_bpe` and `trained_sentencepiece` make vocabularies, `write_vocabulary` writes a file that holds
 nothing else, and `write_llama` one with random weights beside it, which engines load. `tiny_architectures` has other

@@ -1,4 +1,4 @@
-"""Random weights -> a tiny GGUF of each architecture, of odd shapes, that llama.cpp and the MLX backend both load.
+"""Writes a tiny GGUF of each architecture, of odd shapes, that llama.cpp and the MLX backend both load.
 
 The weights are F32, so that what differs between two engines is their arithmetic and nothing else. The tokenizer is
 missing on purpose: ids are all that an engine needs. Written with the `gguf` package, which the core does not use.

@@ -1,4 +1,4 @@
-"""A seed -> varied strings, the same ones every time: what a tokenizer may meet, plain and odd."""
+"""Makes varied strings, the same ones for a seed every time: what a tokenizer may meet, plain and odd."""
 
 # ruff: noqa: E501, RUF001 - letters that look like others are the point, and wide ones count double
 

@@ -1,4 +1,4 @@
-"""Steps -> the one llama_batch that every pass of a context reuses: flat arrays of tokens, positions and sequences."""
+"""Fills the one llama_batch that every pass of a context reuses: flat arrays of tokens, positions and sequences."""
 
 from __future__ import annotations
 

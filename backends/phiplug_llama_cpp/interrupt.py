@@ -1,4 +1,4 @@
-"""Ctrl-C while the engine holds the main thread -> a flag that the engine asks for, and KeyboardInterrupt afterwards.
+"""Lets Ctrl-C end a pass: the engine asks for a flag, and KeyboardInterrupt follows.
 
 Python runs a signal's handler in the main thread, between two of its own instructions. While C code runs there are
 none, but for those of a callback; and what a handler raises inside a callback is lost. So a handler takes note, the

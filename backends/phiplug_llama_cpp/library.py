@@ -1,4 +1,4 @@
-"""llama-cpp-python on disk -> its low-level API in this process, quiet, its log kept so that a failure has a reason.
+"""Loads llama-cpp-python's low-level API, quiet, and keeps its log so that a failure has a reason.
 
 `import llama_cpp` runs the whole high-level package (0.35 s, with a template engine and the types of a server) of which
 nothing is used here; its module `llama_cpp.llama_cpp`, which declares the C functions, takes 0.07 s. So that one alone

@@ -1,4 +1,4 @@
-"""A llama.cpp context -> the `Model` of the contract: passes that wait until they are read, slots that rewind and copy.
+"""Keeps the contract with a llama.cpp context: passes wait until they are read, slots rewind and copy.
 
 A pass is deferred: llama_decode holds the thread that calls it, so starting early would gain nothing. The context holds
 one stream of key-value cells for each slot and not a common one (`kv_unified`), for two reasons that were measured.

@@ -1,4 +1,4 @@
-"""The name of an mlx-lm module -> that module, without the rest of mlx-lm.
+"""Imports one module of mlx-lm by its name, without the rest of mlx-lm.
 
 `import mlx_lm` imports transformers, which takes two seconds and is not needed to compute logits. So mlx-lm's `models`
 package, whose files import only mlx and one another, is imported under a name of our own. This file knows where mlx-lm

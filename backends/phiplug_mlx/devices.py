@@ -1,4 +1,4 @@
-"""A device's name -> MLX's device, and the precision that it computes in.
+"""Knows MLX's devices by name, and the precision in which each computes.
 
 It knows what each kind of device is good at, and nothing of models.
 """

@@ -1,4 +1,4 @@
-"""A module of mlx-lm and its caches -> the contract of `phiplug.spi`.
+"""Keeps the contract of `phiplug.spi` with a module of mlx-lm and its caches.
 
 MLX builds a graph and computes it while Python goes on: `forward` starts at once, and `Pass.logits` waits. At most one
 pass is under way, so that a long prompt does not queue up where nobody can interrupt it. It knows nothing of files.

@@ -1,4 +1,4 @@
-"""A page of text and token ids -> logits: how often a byte followed the four before it, and a little of all the rest.
+"""Computes logits from a page of text: how often a byte followed the four before it, and a little of the rest.
 
 The second part is a checksum of all that the slot holds, spread over the vocabulary: so the logits of this model, like
 those of a real one, depend on every token before them, and a cache that kept the wrong token shows.

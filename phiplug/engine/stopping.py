@@ -1,4 +1,4 @@
-"""Text -> text, up to the first stop string.
+"""Passes text on up to the first stop string.
 
 The stop string whose last character comes first wins, and of two that are complete at the same character the longer
 one. Text that could still become a stop string is held back; all other text passes at once. So the result does not

@@ -1,4 +1,4 @@
-"""A model's files -> all that can be said of the model without loading it into an engine.
+"""Gathers all that can be said of a model without loading it into an engine.
 
 Facts from the headers, the tokenizer, the chat template with a sample of its work, and which backends would take it. A
 part that is damaged, or of a kind that is not known here, is reported in its place and hides none of the others.

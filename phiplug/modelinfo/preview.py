@@ -1,4 +1,4 @@
-"""A chat template and a tokenizer -> what they make of a sample conversation, and what is wrong with that.
+"""Shows what a chat template and a tokenizer make of a sample conversation, and what is wrong with that.
 
 It computes nothing with a model: this is what the model would be given.
 """

@@ -1,4 +1,4 @@
-"""One file of the hub -> the same bytes on disk, checked.
+"""Downloads one file of the hub and checks that it arrived as it is there.
 
 What has arrived is kept beside the goal as `<name>.incomplete` and continued by the next attempt, in this process or a
 later one; the goal itself appears whole, or not at all. huggingface_hub keeps nothing of a download that failed (as of

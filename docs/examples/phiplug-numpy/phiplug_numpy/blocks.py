@@ -1,4 +1,4 @@
-"""The packed bytes of a tensor -> float32, for the types that GGUF files of today are made of.
+"""Unpacks the bytes of a tensor into float32, for the types that GGUF files of today are made of.
 
 A quantized tensor is a row of blocks; each holds some 32 or 256 small whole numbers q and what turns them back:
 d * q + m, or in the types with a K, d * scale * q - dmin * min for each 32 of them. Layouts: the structs of ggml's

@@ -1,4 +1,4 @@
-"""A GGUF and token ids -> logits, by the contract of `phiplug.spi`.
+"""Keeps the contract of `phiplug.spi` with plain NumPy.
 
 A pass is computed when it is read, or before the model is touched again; each step on its own, so that a slot gives the
 same bits alone and beside others. What is computed is written in `transformer`.

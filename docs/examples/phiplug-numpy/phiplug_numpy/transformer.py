@@ -1,4 +1,4 @@
-"""Token ids -> logits: the decoder of the Llama and Phi-3 families, in float32, as the papers have it.
+"""Computes the decoder of the Llama and Phi-3 families, in float32, as the papers have it.
 
     Attention Is All You Need (attention), arXiv:1706.03762    RoFormer (rotation), arXiv:2104.09864
     GLU Variants (the feed-forward layer), arXiv:2002.05202    RMSNorm, arXiv:1910.07467
