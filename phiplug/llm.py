@@ -228,8 +228,7 @@ class LLM:
     def submit_choices(self, request: Request, n: int) -> list[Stream]:
         """Start on `n` answers to one request, the i-th with its seed + i; the prompt is computed once.
 
-        Raises:
-            As `submit` does.
+        Errors are those of `submit`.
         """
         return self.engine.choices(request, n, self.finished)
 

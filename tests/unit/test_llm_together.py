@@ -74,7 +74,7 @@ def test_choices_that_are_left_half_read_are_cancelled(llm):
 
 def test_an_observer_hears_of_each_choice(llm, monkeypatch):
     heard = []
-    monkeypatch.setattr(llm, "_finished", lambda request, usage, timings: heard.append(request.sampling.seed))
+    monkeypatch.setattr(llm, "finished", lambda request, usage, timings: heard.append(request.sampling.seed))
     gathered(llm.choices(PROMPT, 3, seed=7, **WARM), 3)
     assert sorted(heard) == [7, 8, 9]
 
