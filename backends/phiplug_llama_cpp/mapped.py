@@ -1,7 +1,7 @@
 """Watches the files that llama.cpp has mapped, since a read beyond the end of a file that was cut ends the process.
 
 The system tells of such a read by SIGBUS, for which Python has no handler that could raise. So the size is looked at
-before every pass (0.5 microseconds for each file), and only a cut within a pass is left. It knows nothing of models.
+before every pass (0.6 microseconds for each file), and only a cut within a pass is left. It knows nothing of models.
 """
 
 from __future__ import annotations

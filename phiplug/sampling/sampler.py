@@ -1,7 +1,7 @@
 """Draws one token from one row of logits, in the steps that docs/sampling.md numbers.
 
-A `Sampler` belongs to one sequence: it keeps what history is needed and the buffers it works in. It knows no engine;
-any row of float32 will do.
+A `Sampler` belongs to one sequence: it keeps what history is needed, and works in the buffers of a `Row` that it may
+share with others of its thread. It knows no engine; any row of float32 will do.
 """
 
 from __future__ import annotations
