@@ -24,6 +24,7 @@ from phiplug.userfiles import read_text, write_text
 SCHEMA = 1
 """Raised when a run written before can no longer be read."""
 
+LEAST = 1e-200  # what is nearer to zero was not measured, and its inverse may be infinite
 PYTEST_BENCHMARK = "5.3.1"  # the version whose schema this is
 T = TypeVar("T")
 
@@ -91,6 +92,8 @@ def _fitting(name: str, hint: Any, value: Any) -> Any:  # Any: a type, and what 
     if origin in (Union, types.UnionType):
         inner = next(argument for argument in arguments if argument is not type(None))
         return None if value is None else _fitting(name, inner, value)
+    if origin is tuple and not isinstance(value, list | tuple):
+        raise TypeError(f"{name} is {type(value).__name__}, not a list")
     if origin is tuple:
         kinds = (arguments[0],) * len(value) if arguments[-1] is Ellipsis else arguments
         return tuple(_fitting(name, kind, each) for kind, each in zip(kinds, value, strict=True))
@@ -103,8 +106,8 @@ def _fitting(name: str, hint: Any, value: Any) -> Any:  # Any: a type, and what 
     wanted: Any = {float: (int, float), Mapping: Mapping}.get(origin or hint, hint)  # Any: a type, or several
     if not isinstance(value, wanted) or (isinstance(value, bool) and hint is not bool):
         raise TypeError(f"{name} is {type(value).__name__}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{name} is {value}, and must be finite")
+    if isinstance(value, float) and not (value == 0 or LEAST < abs(value) < math.inf):
+        raise ValueError(f"{name} is {value}, and must be finite and measurable")
     return printable(value) if isinstance(value, str) else value  # names of other machines' files, and what they say
 
 

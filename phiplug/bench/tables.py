@@ -155,6 +155,8 @@ def as_jsonl(runs: Sequence[Run]) -> str:
 def as_csv(runs: Sequence[Run]) -> str:
     """Return the records under one line of names; lists are written as JSON."""
     found = list(records(runs))
+    if not found:
+        return ""
     out = io.StringIO()
     writer = csv.DictWriter(out, fieldnames=list(found[0]), lineterminator="\n")
     writer.writeheader()

@@ -65,7 +65,13 @@ def test_what_is_no_run_is_said_to_be_none(tmp_path, text, said):
 
 @pytest.mark.parametrize(
     ("place", "value"),
-    [(("rounds",), "five"), (("rows",), [{"contender": {"backend": "a", "mode": "slow"}}]), (("workload",), None)],
+    [
+        (("rounds",), "five"),
+        (("rows",), ""),
+        (("rows",), [{"contender": {"backend": "a", "mode": "slow"}}]),
+        (("workload",), None),
+        (("others_cpu",), 1e-320),
+    ],
 )
 def test_a_field_of_another_type_is_damage(tmp_path, place, value):
     written = json.loads(json.dumps(as_json(RUN)))
