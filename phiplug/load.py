@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from phiplug.llm import LLM
     from phiplug.models.download import Progress
     from phiplug.plugins import Plugins
-    from phiplug.spi import Backend, ModelFiles
+    from phiplug.spi import Backend, ModelFiles, Tokenizer
+    from phiplug.text.template import ChatTemplate
 
 DEFAULT_MODEL = "smollm2"
 
@@ -81,11 +82,27 @@ def load_with(
 ) -> LLM:
     """Load a model with the options of an engine as one value; the rest is as in `load`, which spells them out."""
     from phiplug.plugins import Plugins
-    from phiplug.plugins.choice import choose, require_engine
 
     started = time.perf_counter()
     options = replace(options, cache=options.cache or cache())
     plugins = Plugins.installed()
+    files, engine = choose_for(reference, plugins, backend=backend, offline=offline, progress=progress)
+    llm = assemble(files, engine, options, plugins, chat_template=chat_template)
+    llm.load_s = time.perf_counter() - started
+    return llm
+
+
+def choose_for(
+    reference: str | os.PathLike[str] | None,
+    plugins: Plugins,
+    *,
+    backend: str = "auto",
+    offline: bool = False,
+    progress: Progress | None = None,
+) -> tuple[ModelFiles, Backend]:
+    """Find a model's files and choose what computes them, without loading anything; arguments are those of `load`."""
+    from phiplug.plugins.choice import choose, require_engine
+
     named = None if backend == "auto" else plugins.backend(backend)
     backends = [named] if named else plugins.backends()  # before the model: a backend's plugin may bring models too
     default = named.default_model if named else None
@@ -93,9 +110,7 @@ def load_with(
     files = find(
         wanted, plugins, offline=offline, before_fetch=lambda: require_engine(backends, wanted), progress=progress
     )
-    llm = assemble(files, named or choose(backends, files), options, plugins, chat_template=chat_template)
-    llm.load_s = time.perf_counter() - started
-    return llm
+    return files, named or choose(backends, files)
 
 
 def _spelt(reference: object) -> str:
@@ -158,17 +173,13 @@ def assemble(
     from phiplug.engine import Engine
     from phiplug.llm import LLM
     from phiplug.plugins.backends import accepts, load_model, named
-    from phiplug.text.template import ChatTemplate, find_template
-    from phiplug.text.tokenizer import load_tokenizer
 
     if not accepts(backend, files):
         raise ModelUnsupported(f"the backend {backend.name} does not take {files.reference!r} ({files.format})")
     header = _header_of(files)  # held, so that template, tokenizer and engine share what is read once
-    own = plugins.chat_template(files) if chat_template is None else chat_template
-    source = find_template(files) if own is None else own
-    template = None if source is None else ChatTemplate(source)
+    template = template_of(files, plugins, chat_template)
     with ThreadPoolExecutor(max_workers=1) as pool:  # Python builds the tokenizer while the engine reads the weights
-        tokenizer = pool.submit(lambda: plugins.tokenizer(files) or load_tokenizer(files))
+        tokenizer = pool.submit(tokenizer_of, files, plugins)
         model = load_model(backend, files, options)
     try:
         engine = Engine(model, tokenizer.result(), backend=named(backend))
@@ -177,6 +188,22 @@ def assemble(
         raise
     del header
     return LLM(engine, template, files=files, backend=backend.name, finished=plugins.request_finished)
+
+
+def tokenizer_of(files: ModelFiles, plugins: Plugins) -> Tokenizer:
+    """Build the tokenizer of a model's files, or take a plugin's."""
+    from phiplug.text.tokenizer import load_tokenizer
+
+    return plugins.tokenizer(files) or load_tokenizer(files)
+
+
+def template_of(files: ModelFiles, plugins: Plugins, given: str | None = None) -> ChatTemplate | None:
+    """Return the chat template of a model: the given source, a plugin's, or its files' own."""
+    from phiplug.text.template import ChatTemplate, find_template
+
+    own = plugins.chat_template(files) if given is None else given
+    source = find_template(files) if own is None else own
+    return None if source is None else ChatTemplate(source)
 
 
 def _header_of(files: ModelFiles) -> Header | None:

@@ -8,18 +8,19 @@ import logging
 import os
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from phiplug.cli.flags import MODEL, BackendsFlags, command_app, takes
+from phiplug.cli.flags import MODEL, BackendsFlags, command_app, takes, template_source
 from phiplug.errors import InvalidParameter, NotInstalled
 from phiplug.userfiles import read_text
 
 if TYPE_CHECKING:
     from phiplug.server.catalog import ServedModel
     from phiplug.server.ports import EngineInfo
+    from phiplug.server.worker import Supervisor
 
 SERVER = "Server"
 KEY = "PHIPLUG_API_KEY"
@@ -87,11 +88,20 @@ def serve(load: BackendsFlags, flags: ServeFlags) -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     names = [load.model, *(flags.more_models or ())]
-    models = [
+    opened = [
         _open(replace(load, model=name), flags, flags.served_name if at == 0 else None) for at, name in enumerate(names)
     ]
-    typer.secho(f"serving {', '.join(each.name for each in models)} on http://{flags.host}:{flags.port}", err=True)
-    run(make_app(Catalog(models), settings), Address(flags.host, flags.port, flags.drain))
+    models = [served for served, _ in opened]
+
+    async def start() -> None:
+        for served, workers in opened:
+            for worker in workers:
+                await worker.start()
+                typer.secho(_described(served.name, worker.info), dim=True, err=True)
+        names = ", ".join(served.name for served in models)
+        typer.secho(f"serving {names} on http://{flags.host}:{flags.port}", err=True)
+
+    run(make_app(Catalog(models), settings, start), Address(flags.host, flags.port, flags.drain))
 
 
 def _key(flags: ServeFlags) -> str | None:
@@ -111,18 +121,27 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _open(load: BackendsFlags, flags: ServeFlags, name: str | None) -> ServedModel:
-    """Load a model on each of its backends, in this process."""
+def _open(load: BackendsFlags, flags: ServeFlags, name: str | None) -> tuple[ServedModel, list[Supervisor]]:
+    """Find a model's files, read its tokenizer and template here, and plan a process for each backend."""
+    from phiplug.cli.progress import DownloadBar
+    from phiplug.load import choose_for, template_of, tokenizer_of
+    from phiplug.plugins import Plugins
     from phiplug.server.catalog import ServedModel
-    from phiplug.server.local import LocalEngine
+    from phiplug.server.worker import Load, Supervisor
+    from phiplug.text.prompt import PromptEncoder
 
-    loaded = [load.load_on(backend, slots=flags.slots) for backend in load.backends or ["auto"]]
-    engines = {llm.backend: LocalEngine(llm.engine, llm.backend, finished=llm.finished) for llm in loaded}
-    first = loaded[0]
-    for engine in engines.values():
-        typer.secho(_described(first.files.reference, engine.info), dim=True, err=True)
-    served = name or first.files.reference
-    return ServedModel(served, first.prompts, first.tokenizer, first.prompts.template, engines, int(time.time()))
+    plugins = Plugins.installed()
+    engines: dict[str, Supervisor] = {}
+    options = load.options(flags.slots)
+    orders = {field.name: getattr(options, field.name) for field in fields(Load) if hasattr(options, field.name)}
+    for wanted in load.backends or ["auto"]:
+        files, backend = choose_for(load.model, plugins, backend=wanted, offline=load.offline, progress=DownloadBar())
+        order = Load(**orders, reference=files.reference, backend=backend.name, offline=load.offline)
+        engines[backend.name] = Supervisor(order, finished=plugins.request_finished)
+    tokenizer, template = tokenizer_of(files, plugins), template_of(files, plugins, template_source(load.chat_template))
+    prompts = PromptEncoder(template, tokenizer, files.reference)
+    served = ServedModel(name or files.reference, prompts, tokenizer, template, dict(engines), int(time.time()))
+    return served, list(engines.values())
 
 
 def _described(reference: str, info: EngineInfo) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -34,14 +34,24 @@ NOT_SERVED = {
 _INSTEAD = "/v1/chat/completions answers conversations"
 
 
-def make_app(catalog: Catalog, settings: Settings) -> FastAPI:
-    """Return the application that serves the models of `catalog`; it closes them in the end."""
+async def _nothing() -> None:
+    """Start nothing: the engines run already."""
+
+
+def make_app(catalog: Catalog, settings: Settings, start: Callable[[], Awaitable[None]] = _nothing) -> FastAPI:
+    """Return the application that serves the models of `catalog`.
+
+    It awaits `start` before the first request, and closes the models in the end.
+    """
     service = Service(catalog, settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        await catalog.close()
+        try:
+            await start()
+            yield
+        finally:
+            await catalog.close()
 
     app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
     app.state.service = service
