@@ -76,7 +76,7 @@ def test_forty_tasks_get_no_wrong_token_and_leave_nothing_behind(backend, slots,
             fail_now_and_then(llm, patched, every=23)
             endings, tokens = asyncio.run(crowd(llm, random.Random(slots)))
         alone = [llm.generate(prompt(number), seed=number, **OPTIONS).tokens for number in range(TASKS)]
-        assert llm.engine._scheduler.is_idle
+        assert llm.engine.scheduler.is_idle
     kinds = [ending if isinstance(ending, str) else type(ending).__name__ for ending in endings]
     print(f"{backend}, {slots} slots: { {kind: kinds.count(kind) for kind in set(kinds)} }")
     assert set(kinds) <= {"finished", "dropped", "CancelledError", "BackendFailed"}
