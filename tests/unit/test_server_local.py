@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 from scripted import Letters, ScriptedModel
@@ -67,12 +68,30 @@ def test_closing_the_events_frees_the_slot():
     assert asyncio.run(scenario()) == {0: "aa"}
 
 
+class Waiting(ScriptedModel):
+    """Waits in its tenth pass until it is told to go on."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.told = threading.Event()
+
+    def settle(self):
+        if len(self.held[0]) >= 10:
+            assert self.told.wait(30)
+        super().settle()
+
+
 def test_closing_the_engine_ends_what_is_open_in_an_error():
     async def scenario():
-        local = engine(context_length=4096)
-        events = await local.submit(work(max_tokens=4000))
+        model = Waiting()
+        local = LocalEngine(Engine(model, Letters()), "scripted")
+        events = await local.submit(work(max_tokens=40))
         await anext(events)
-        await local.close()
+        closing = asyncio.create_task(local.close())
+        while not local._engine._closed:
+            await asyncio.sleep(0)
+        model.told.set()
+        await closing
         async for _ in events:
             pass
 

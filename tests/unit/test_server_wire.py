@@ -11,12 +11,21 @@ from phiplug.errors import BackendFailed, EngineUnavailable, InvalidParameter, P
 from phiplug.server.ports import EngineInfo, Event, Work
 from phiplug.server.worker.wire import Beat, Begin, Cancel, Decoder, Load, Loaded, NotLoaded, Produced, encode
 from phiplug.spi import ModelInfo
-from phiplug.types import Chunk, Request, SamplingParams, Timings, TokenLogprob, Usage
+from phiplug.types import Chunk, Constraint, Request, SamplingParams, Timings, TokenLogprob, Usage
 
 SAMPLING = SamplingParams(
     seed=2**64 - 1, logit_bias={3: -math.inf, 7: 1.5}, dialect="llama.cpp", dry_breakers=((1, 2), (3,))
 )
-REQUEST = Request((1, 2, 3), SAMPLING, stop=("\n", "é"), logprobs=2, score_from=1, templated=True, replayed=(5,))
+REQUEST = Request(
+    (1, 2, 3),
+    SAMPLING,
+    stop=("\n", "é"),
+    logprobs=2,
+    score_from=1,
+    templated=True,
+    replayed=(5,),
+    constraint=Constraint("regex", "[a-z]+"),
+)
 TOP = TokenLogprob(4, b"\xff", -0.1)
 LAST = Chunk(
     "é", (4,), "stop", Usage(3, 2, 1), Timings(0.1, None, 0.2, 30.0, None), (replace(TOP, top=(TOP,)),), (TOP, TOP)

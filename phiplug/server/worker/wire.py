@@ -17,7 +17,7 @@ from phiplug import errors
 from phiplug.errors import PhiplugError
 from phiplug.server.ports import EngineInfo, Event, Work
 from phiplug.spi import ModelInfo
-from phiplug.types import Chunk, Request, SamplingParams, Timings, TokenLogprob, Usage
+from phiplug.types import Chunk, Constraint, Request, SamplingParams, Timings, TokenLogprob, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ FromWorker: TypeAlias = Loaded | NotLoaded | Produced | Beat
 
 _CLASSES: tuple[type, ...] = (
     *(Load, Begin, Cancel, Loaded, NotLoaded, Produced, Beat),
-    *(Work, Request, SamplingParams, Event, Chunk, Usage, Timings, TokenLogprob, EngineInfo, ModelInfo),
+    *(Work, Request, SamplingParams, Constraint, Event, Chunk, Usage, Timings, TokenLogprob, EngineInfo, ModelInfo),
 )
 _CODES = {cls: code for code, cls in enumerate(_CLASSES)}
 _FIELDS = {cls: tuple(field.name for field in fields(cls)) for cls in _CLASSES}
