@@ -10,7 +10,8 @@ import pytest
 from served import SAY_HI, ask, client_of, events, make, post, served_model
 
 from phiplug.server.body import BodyLimits
-from phiplug.server.eventstream import Pace
+from phiplug.server.drain import Drain
+from phiplug.server.eventstream import EventStream, Pace
 from phiplug.server.guard import PUBLIC
 
 CHAT = "/v1/chat/completions"
@@ -163,8 +164,28 @@ def test_a_client_that_does_not_read_is_cut_off_and_its_request_cancelled():
 
 
 def test_a_silent_stream_is_kept_alive_by_comments():
-    app = make(pace=Pace(comment_s=0.0))
-    assert ": still computing" in ask(app, "POST", CHAT, {**BODY, "max_tokens": 200, "stream": True}).text
+    sent, commented = [], asyncio.Event()
+
+    async def computing():
+        await commented.wait()
+        yield b"data: done\n\n"
+
+    async def send(message):
+        sent.append(message.get("body", b""))
+        if b": still computing" in sent[-1]:
+            commented.set()
+
+    async def over():
+        """Nothing is left to do."""
+
+    async def scenario():
+        stream = EventStream(
+            computing(), drain=Drain(), failed=lambda error: str(error).encode(), pace=Pace(comment_s=0.0), ended=over
+        )
+        await stream({"type": "http", "state": {"request_id": "r1"}}, asyncio.Event().wait, send)
+
+    asyncio.run(scenario())
+    assert b"data: done" in b"".join(sent)
 
 
 def test_a_stream_that_is_open_when_the_time_is_over_ends_in_an_error_and_openais_last_word():
