@@ -12,7 +12,7 @@ from phiplug.engine import Engine, Scheduler
 from phiplug.engine.backend import GuardedModel
 from phiplug.errors import InvalidParameter
 from phiplug.spi import LoadOptions, ModelFiles
-from phiplug.types import Request, SamplingParams
+from phiplug.types import Constraint, Request, SamplingParams
 from phiplug_toy.tokenizer import ByteTokenizer
 
 FILES = ModelFiles("toy", phiplug_toy.CORPUS, phiplug_toy.FORMAT)
@@ -31,6 +31,10 @@ KINDS = {
     "a stop string": Request(PROMPT, replace(WARM, temperature=0.2), max_tokens=60, stop=("e ", "zz")),
     "log-probabilities": Request(PROMPT, WARM, max_tokens=30, logprobs=3),
     "a scored prompt": Request(PROMPT, WARM, max_tokens=20, logprobs=1, score_from=1),
+    "a form": Request(PROMPT, WARM, max_tokens=40, constraint=Constraint("regex", "(puck|goal){1,3} [a-z]{3,9} over")),
+    "a form with log-probabilities": Request(
+        PROMPT, WARM, max_tokens=40, logprobs=1, constraint=Constraint("choice", ("the goal", "the puck slides"))
+    ),
     "characters in parts": Request(
         PROMPT,
         replace(WARM, temperature=0.0, logit_bias={0xC3: 40.0, 0xA9: 39.9}, frequency_penalty=9.0),
