@@ -102,7 +102,10 @@ def test_it_imports_of_phiplug_what_is_made_for_plugins() -> None:
     nodes = [node for source in sources for node in ast.walk(ast.parse(source.read_text()))]
     modules = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
     assert {name for name in modules if name.split(".")[0] == "phiplug"} == {
+        "phiplug.checks",
         "phiplug.errors",
         "phiplug.gguf",
+        "phiplug.gguf.hyperparameters",
+        "phiplug.gguf.rotary",
         "phiplug.spi",
     }
