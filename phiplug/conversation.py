@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,9 +78,10 @@ class Conversation:
             PromptOptions(strict_content=self.options.strict_content),
             max_tokens=self.options.max_tokens,
             stop=self.options.stop,
-            repeatable=False,
         )
-        reply = Reply(self.llm.submit(request), lambda answer: self._turns.extend((question, answer)))
+        # Whatever the last turn left in a slot may serve this one, so nothing is asked of how it was computed.
+        free = replace(request, repeatable=False, may_autotune=True)
+        reply = Reply(self.llm.submit(free), lambda answer: self._turns.extend((question, answer)))
         self._last = weakref.ref(reply)
         return reply
 

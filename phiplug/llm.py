@@ -197,23 +197,20 @@ class LLM:
         max_tokens: int = 512,
         stop: str | Sequence[str] = (),
         logprobs: int | None = None,
-        repeatable: bool | None = None,
     ) -> Request:
         """Turn a prompt into ids, and settle the seed.
 
-        Unless `repeatable` says otherwise, a request that has a seed or is greedy gives, with a fixed number of
-        threads, the same answer whatever was asked before it and whoever is answered beside it.
+        A request that has a seed or is greedy gives, with a fixed number of threads, the same answer whatever was asked
+        before it and whoever is answered beside it.
         """
-        if repeatable is None:
-            repeatable = sampling.repeats
         return Request(
             prompt_ids=tuple(self.encode(prompt, options)),
             sampling=sampling.seeded(),
             max_tokens=max_tokens,
             stop=checks.stops(stop),
-            repeatable=repeatable,
+            repeatable=sampling.repeats,
             logprobs=logprobs,
-            may_autotune=not repeatable,
+            may_autotune=not sampling.repeats,
             templated=not options.raw,
         )
 

@@ -207,7 +207,7 @@ def template_of(files: ModelFiles, plugins: Plugins, given: str | None = None) -
 
 
 def _header_of(files: ModelFiles) -> Header | None:
-    """Read the header of a GGUF; where that fails, whoever needs it says so."""
+    """Read the header of a GGUF, or return None; the backend that needs it raises what is wrong."""
     from phiplug.gguf import read_header
 
     if files.format != "gguf":

@@ -26,6 +26,8 @@ class Answer:
     A grammar may add tokens to the drawn one: what it forces, it takes without a row.
 
     Attributes:
+        request: what was asked.
+        tokenizer: spells the tokens.
         tokens: the ids that the last row brought, without the one that stops the answer.
         finish_reason: why it ended, or None while it goes on.
         cached: how many ids of the prompt needed no computing.
@@ -55,7 +57,7 @@ class Answer:
         self.tokens: tuple[int, ...] = ()
         self.finish_reason: FinishReason | None = None
         self.cached = 0
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._stop_ids = _stop_ids(request, tokenizer)
         self._limit = limit
         self._sampler = Sampler(request.sampling, request.prompt_ids, row=row)
@@ -153,7 +155,7 @@ class Answer:
         return "complete" if self._guide.is_complete and not self._forced and not self._stop.stopped else "cut"
 
     def _spell(self, token: int) -> str:
-        return self._stop.feed(self._detokenizer.feed(self._tokenizer.token_bytes(token)))
+        return self._stop.feed(self._detokenizer.feed(self.tokenizer.token_bytes(token)))
 
     def _end(self, reason: FinishReason) -> None:
         """End for a reason that is no stop string: what was held back is text after all."""

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
+from phiplug.engine.answer import Answer
 from phiplug.engine.backend import GuardedModel
 from phiplug.engine.scheduler import QUEUE, Scheduler
 from phiplug.engine.sequence import RowSequence, Sequence
@@ -113,9 +114,8 @@ class Engine:
         if len(ids) > info.context_length:
             raise PromptTooLong(len(ids), info.context_length)
         request = Request(tuple(ids), SamplingParams(seed=0), reuse=False, repeatable=True)
-        size = chunk or info.chunk
-        started = time.perf_counter()
-        sequence = RowSequence(request, self.tokenizer, chunk=size, context_length=info.context_length, started=started)
+        answer = Answer(request, self.tokenizer, limit=request.max_tokens, started=time.perf_counter())
+        sequence = RowSequence(answer, chunk=chunk or info.chunk)
         self._queued(lambda: self.scheduler.enqueue(sequence))
         try:
             while self.advance([sequence]):

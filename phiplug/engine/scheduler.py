@@ -11,6 +11,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from phiplug.engine.answer import Answer
 from phiplug.engine.plan import decode_together, plan_of, prefill_together
 from phiplug.engine.sequence import Sequence
 from phiplug.engine.slots import Slots
@@ -287,15 +288,15 @@ class Scheduler:
         self.admit(request.prompt_ids)
         if max(request.replayed, default=0) >= info.vocab_size:
             raise InvalidParameter("replayed", f"has an id outside the model's vocabulary of {info.vocab_size}")
-        return Sequence(
+        answer = Answer(
             request,
             self._tokenizer,
-            chunk=info.chunk,
-            context_length=info.context_length,
+            limit=min(request.max_tokens, info.context_length - len(request.prompt_ids) + 1),
             started=time.perf_counter(),
             row=self._row,
             guide=self._grammars.guide(request.constraint) if request.constraint else None,
         )
+        return Sequence(answer, chunk=info.chunk)
 
     def _autotune(self, sequence: Sequence) -> None:
         """Let the model choose its threads anew; bits that were computed with another number are no longer its own."""

@@ -19,10 +19,8 @@ if TYPE_CHECKING:
 
     from phiplug.engine.slots import Slot
     from phiplug.errors import PhiplugError
-    from phiplug.sampling import Row
-    from phiplug.spi import Logits, Tokenizer
-    from phiplug.text.constraint import Guide
-    from phiplug.types import Chunk, Request, TokenLogprob
+    from phiplug.spi import Logits
+    from phiplug.types import Chunk, TokenLogprob
 
 SCORED = 128
 """Prompt tokens whose rows one pass returns: rows of 128k float32 take 64 MB then."""
@@ -42,28 +40,14 @@ class Sequence:
         siblings: sequences of the same prompt that draw their first token from this one's row.
     """
 
-    def __init__(
-        self,
-        request: Request,
-        tokenizer: Tokenizer,
-        *,
-        chunk: int,
-        context_length: int,
-        started: float,
-        row: Row | None = None,
-        guide: Guide | None = None,
-    ) -> None:
+    def __init__(self, answer: Answer, *, chunk: int) -> None:
         """Begin a request.
 
         Args:
-            request: what was asked.
-            tokenizer: spells the tokens.
+            answer: what will come of it.
             chunk: prompts are fed in pieces that end at multiples of this.
-            context_length: how many tokens a slot holds.
-            started: when the request came in, in seconds of `time.perf_counter`.
-            row: memory to draw in, which the sequences of one loop share.
-            guide: follows the grammar of the request's constraint.
         """
+        request = answer.request
         self.request = request
         self.ids = [*request.prompt_ids]
         self.fed = 0
@@ -76,10 +60,8 @@ class Sequence:
         self._chunk = chunk
         self._prompt = len(request.prompt_ids)
         self._scored = self._prompt if request.score_from is None else request.score_from - 1
-        limit = min(request.max_tokens, context_length - self._prompt + 1)
-        self._answer = Answer(request, tokenizer, limit=limit, started=started, row=row, guide=guide)
+        self._answer = answer
         self._runs: dict[int, int] = {}  # passes of several tokens after the prompt: where each begins and ends
-        self._tokenizer = tokenizer
 
     @property
     def is_over(self) -> bool:
@@ -157,7 +139,7 @@ class Sequence:
         answer, top = self._answer, self.request.logprobs
         logprobs: tuple[TokenLogprob, ...] = ()
         if top is not None and normalizer is not None and answer.tokens:
-            logprobs = (token_logprob(row, normalizer, answer.tokens[0], top, self._tokenizer),)
+            logprobs = (token_logprob(row, normalizer, answer.tokens[0], top, answer.tokenizer),)
         if answer.finish_reason is None:
             self._append(answer.tokens)
         return answer.chunk(logprobs, scored)
@@ -176,7 +158,8 @@ class Sequence:
             return ()
         first = self.fed - len(rows) + 1
         targets = self.request.prompt_ids[first : first + count]
-        return prompt_logprobs(rows[: len(targets)], normalizers, targets, self.request.logprobs or 0, self._tokenizer)
+        top, tokenizer = self.request.logprobs or 0, self._answer.tokenizer
+        return prompt_logprobs(rows[: len(targets)], normalizers, targets, top, tokenizer)
 
 
 class RowSequence(Sequence):

@@ -81,7 +81,7 @@ def _tensor(path: Path, name: str, entry: Any, room: int) -> StoredTensor:  # An
     except (KeyError, TypeError, ValueError):
         raise ModelCorrupt(f"{path} is damaged: its entry for {name} is incomplete") from None
     if not isinstance(dtype, str) or not all(type(number) is int and number >= 0 for number in numbers):
-        raise ModelCorrupt(f"{path} is damaged: its entry for {name} holds something else than sizes")
+        raise ModelCorrupt(f"{path} is damaged: its entry for {name} has a size that is no whole number")
     if dtype not in _BITS:
         raise ModelUnsupported(f"{path}: {name} is of the type {dtype!r}")
     if 8 * (end - start) != math.prod(shape) * _BITS[dtype]:

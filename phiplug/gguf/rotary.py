@@ -113,5 +113,5 @@ def _positive(info: TensorInfo, pairs: int) -> tuple[float, ...]:
         raise ModelCorrupt(f"{file} is damaged: {info.name} is {info.shape} of {info.type}, not ({pairs},) of F32")
     factors = np.asarray(map_tensor(info)).view("<f4")
     if not (np.isfinite(factors).all() and (factors > 0).all()):
-        raise ModelCorrupt(f"{file} is damaged: {info.name} holds something else than positive numbers")
+        raise ModelCorrupt(f"{file} is damaged: {info.name} holds a number that is not positive")
     return tuple(factors.astype(float).tolist())

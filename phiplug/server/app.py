@@ -1,4 +1,4 @@
-"""The routes of the server, put together; what is not served answers with one line that says so."""
+"""Builds the server's application: its routes, and a 404 for endpoints that it does not serve."""
 
 from __future__ import annotations
 

@@ -51,5 +51,5 @@ class Drain:
 
 
 def stopping() -> EngineUnavailable:
-    """Return the error that says so."""
+    """Return the error for requests that come too late."""
     return EngineUnavailable("the server is stopping", retry_after=5, hint="try again when it is back")

@@ -81,8 +81,8 @@ def test_a_frequency_is_the_scale_over_factor_and_power_of_the_base():
         ({"tensors": {"rope_factors_long": [1.0] * 4}}, r"lacks rope_factors_short\.weight"),
         ({"tensors": {"rope_freqs": [1.0] * 3}}, r"rope_freqs\.weight is \(3,\) of F32"),
         ({"tensors": {"rope_freqs": [1.0] * 4}, "dtype": np.float16}, r"is \(4,\) of F16"),
-        ({"tensors": {"rope_freqs": [1.0, 1.0, 1.0, -1.0]}}, "something else than positive numbers"),
-        ({"tensors": {"rope_freqs": [1.0, 1.0, 1.0, float("nan")]}}, "something else than positive numbers"),
+        ({"tensors": {"rope_freqs": [1.0, 1.0, 1.0, -1.0]}}, "a number that is not positive"),
+        ({"tensors": {"rope_freqs": [1.0, 1.0, 1.0, float("nan")]}}, "a number that is not positive"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_damage(header, values, said):

@@ -10,10 +10,9 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from phiplug.errors import InvalidParameter
-from phiplug.server.answers import total_usage
-from phiplug.server.exchange import Asked, event, respond
+from phiplug.server.exchange import Asked, respond
 from phiplug.server.fields import Given, Table, accepted, flag, honoured, integer, refused
-from phiplug.server.interfaces import spelling
+from phiplug.server.interfaces.openai import Head, OpenAIForm, wants_counts
 from phiplug.server.interfaces.sampling import (
     MODEL,
     OPENAI,
@@ -23,6 +22,7 @@ from phiplug.server.interfaces.sampling import (
     Wanted,
     request_of,
 )
+from phiplug.server.interfaces.spelling import Spelling
 from phiplug.server.interfaces.turns import OPENAI_MESSAGE, messages
 from phiplug.server.service import read, service_of
 from phiplug.types import MAX_LOGPROBS
@@ -30,7 +30,7 @@ from phiplug.types import MAX_LOGPROBS
 if TYPE_CHECKING:
     from phiplug.server.answers import Answer
     from phiplug.server.ports import Event
-    from phiplug.server.problems import Json, Problem
+    from phiplug.server.problems import Json
 
 _LATER = "is not served yet"
 
@@ -75,15 +75,11 @@ async def create(http: HttpRequest) -> Response:
     wanted = Wanted(max_tokens=_max_tokens(given), logprobs=_logprobs(given), templated=True)
     request = request_of(given, await model.encode(given["messages"]), engine, wanted)
     asked = Asked(model, engine, (request,), given.get("n", 1), given.ignored)
-    options = given.get("stream_options")
     form = ChatForm(
-        id=f"chatcmpl-{http.scope['state']['request_id']}",
-        created=int(service.clock()),
-        model=model.name,
-        fingerprint=f"phiplug-{engine.info.backend}",
-        choices=asked.choices,
-        spelling=None if wanted.logprobs is None else spelling.Spelling(model.tokenizer),
-        usage=bool(options and options.get("include_usage")),
+        Head.of(http, asked, "chatcmpl"),
+        asked.choices,
+        None if wanted.logprobs is None else Spelling(model.tokenizer),
+        wants_counts(given),
     )
     return await respond(http, asked, form, stream=given.get("stream", False))
 
@@ -106,30 +102,15 @@ def _logprobs(given: Given) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
-class ChatForm:
-    """One answer of /v1/chat/completions.
+class ChatForm(OpenAIForm):
+    """One answer of /v1/chat/completions."""
 
-    Attributes:
-        id: of the answer.
-        created: in seconds of Unix time.
-        model: the name that is served.
-        fingerprint: of what computed it.
-        choices: how many there are.
-        spelling: writes log-probabilities, or None where they were not asked for.
-        usage: a stream ends with the token counts.
-    """
-
-    id: str
-    created: int
-    model: str
-    fingerprint: str
-    choices: int
-    spelling: spelling.Spelling | None
-    usage: bool
+    WHOLE = "chat.completion"
+    CHUNK = "chat.completion.chunk"
 
     def whole(self, answers: Sequence[Answer]) -> Json:
         """Return the body of an answer that is not streamed."""
-        choices = [
+        choices: list[Json] = [
             {
                 "index": index,
                 "message": {"role": "assistant", "content": answer.text, "refusal": None},
@@ -138,8 +119,7 @@ class ChatForm:
             }
             for index, answer in enumerate(answers)
         ]
-        used = spelling.usage(total_usage(answers, self.choices))
-        return {**self._head("chat.completion"), "choices": choices, "usage": used}
+        return self._body(choices, answers)
 
     def begin(self) -> Iterator[bytes]:
         """Say who speaks, for each choice."""
@@ -155,27 +135,5 @@ class ChatForm:
         if chunk.finish_reason:
             yield self._chunk(piece.choice, {}, finish_reason=answer.finish_reason)
 
-    def end(self, answers: Sequence[Answer]) -> Iterator[bytes]:
-        """Send the token counts, where they are wanted, and OpenAI's last word."""
-        if self.usage:
-            used = spelling.usage(total_usage(answers, self.choices))
-            yield event({**self._head("chat.completion.chunk"), "choices": [], "usage": used})
-        yield b"data: [DONE]\n\n"
-
-    def failed(self, problem: Problem) -> bytes:
-        """Send an error, and OpenAI's last word."""
-        return event(problem.openai()) + b"data: [DONE]\n\n"
-
     def _chunk(self, index: int, delta: Json, logprobs: Json | None = None, finish_reason: str | None = None) -> bytes:
-        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
-        none = {"usage": None} if self.usage else {}
-        return event({**self._head("chat.completion.chunk"), "choices": [choice], **none})
-
-    def _head(self, kind: str) -> Json:
-        return {
-            "id": self.id,
-            "object": kind,
-            "created": self.created,
-            "model": self.model,
-            "system_fingerprint": self.fingerprint,
-        }
+        return self._event({"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason})

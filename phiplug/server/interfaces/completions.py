@@ -11,10 +11,9 @@ from starlette.responses import Response
 
 from phiplug import checks
 from phiplug.errors import InvalidParameter
-from phiplug.server.answers import total_usage
-from phiplug.server.exchange import Asked, event, respond
+from phiplug.server.exchange import Asked, respond
 from phiplug.server.fields import Given, Table, accepted, array, flag, honoured, integer, refused
-from phiplug.server.interfaces import spelling
+from phiplug.server.interfaces.openai import Head, OpenAIForm, wants_counts
 from phiplug.server.interfaces.sampling import (
     MODEL,
     OPENAI,
@@ -24,6 +23,7 @@ from phiplug.server.interfaces.sampling import (
     Wanted,
     request_of,
 )
+from phiplug.server.interfaces.spelling import Spelling
 from phiplug.server.service import read, service_of
 from phiplug.types import MAX_LOGPROBS
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from phiplug.server.answers import Answer
     from phiplug.server.catalog import ServedModel
     from phiplug.server.ports import Event
-    from phiplug.server.problems import Json, Problem
+    from phiplug.server.problems import Json
 
 MAX_PROMPTS = 2048
 DEFAULT_TOKENS = 16  # what OpenAI generates where nothing is said
@@ -94,15 +94,11 @@ async def create(http: HttpRequest) -> Response:
     prompt_ids = [tuple(each) if not isinstance(each, str) else await model.encode(each) for each in given["prompt"]]
     requests = [request_of(given, ids, engine, _wanted(given, ids)) for ids in prompt_ids]
     asked = Asked(model, engine, requests, given.get("n", 1), given.ignored)
-    options = given.get("stream_options")
     form = TextForm(
-        id=f"cmpl-{http.scope['state']['request_id']}",
-        created=int(service.clock()),
-        model=model.name,
-        fingerprint=f"phiplug-{engine.info.backend}",
-        choices=asked.choices,
-        spelling=None if given.get("logprobs") is None else spelling.Spelling(model.tokenizer),
-        usage=bool(options and options.get("include_usage")),
+        Head.of(http, asked, "cmpl"),
+        asked.choices,
+        None if given.get("logprobs") is None else Spelling(model.tokenizer),
+        wants_counts(given),
         prompts=tuple(prompt_ids),
         echoed=tuple(_text(model, each) if given.get("echo") else None for each in given["prompt"]),
     )
@@ -139,35 +135,23 @@ def _text(model: ServedModel, prompt: Prompt) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class TextForm:
+class TextForm(OpenAIForm):
     """One answer of /v1/completions.
 
     Attributes:
-        id: of the answer.
-        created: in seconds of Unix time.
-        model: the name that is served.
-        fingerprint: of what computed it.
-        choices: how many there are of each prompt.
-        spelling: writes log-probabilities, or None where they were not asked for.
-        usage: a stream ends with the token counts.
         prompts: their ids.
         echoed: their texts, or None where they are not repeated.
     """
 
-    id: str
-    created: int
-    model: str
-    fingerprint: str
-    choices: int
-    spelling: spelling.Spelling | None
-    usage: bool
+    WHOLE = CHUNK = "text_completion"
+
     prompts: tuple[tuple[int, ...], ...]
     echoed: tuple[str | None, ...]
     _offsets: dict[int, int] = field(default_factory=dict)
 
     def whole(self, answers: Sequence[Answer]) -> Json:
         """Return the body of an answer that is not streamed."""
-        choices = [
+        choices: list[Json] = [
             {
                 "index": index,
                 "text": (self._echo(index) or "") + answer.text,
@@ -176,8 +160,7 @@ class TextForm:
             }
             for index, answer in enumerate(answers)
         ]
-        used = spelling.usage(total_usage(answers, self.choices))
-        return {**self._head(), "choices": choices, "usage": used}
+        return self._body(choices, answers)
 
     def begin(self) -> Iterator[bytes]:
         """Repeat the prompt, where that is wanted."""
@@ -196,16 +179,6 @@ class TextForm:
         if chunk.text or logprobs or chunk.finish_reason:
             yield self._chunk(piece.choice, chunk.text, logprobs, answer.finish_reason)
 
-    def end(self, answers: Sequence[Answer]) -> Iterator[bytes]:
-        """Send the token counts, where they are wanted, and OpenAI's last word."""
-        if self.usage:
-            yield event({**self._head(), "choices": [], "usage": spelling.usage(total_usage(answers, self.choices))})
-        yield b"data: [DONE]\n\n"
-
-    def failed(self, problem: Problem) -> bytes:
-        """Send an error, and OpenAI's last word."""
-        return event(problem.openai()) + b"data: [DONE]\n\n"
-
     def _echo(self, index: int) -> str | None:
         return self.echoed[index // self.choices]
 
@@ -220,15 +193,4 @@ class TextForm:
         )
 
     def _chunk(self, index: int, text: str, logprobs: Json | None = None, finish_reason: str | None = None) -> bytes:
-        choice = {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish_reason}
-        none = {"usage": None} if self.usage else {}
-        return event({**self._head(), "choices": [choice], **none})
-
-    def _head(self) -> Json:
-        return {
-            "id": self.id,
-            "object": "text_completion",
-            "created": self.created,
-            "model": self.model,
-            "system_fingerprint": self.fingerprint,
-        }
+        return self._event({"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish_reason})

@@ -98,7 +98,7 @@ def _precision(value: object, precision: Any = 0, method: object = "common") -> 
 
 def _sum(iterable: object, attribute: object = None, start: object = 0) -> None:
     if not isinstance(start, int | float):  # adding up lists copies the first ones again and again
-        raise BoundExceeded("it adds up something else than numbers")
+        raise BoundExceeded("it adds up what is not numbers")
 
 
 CHECKS: Mapping[str, Callable[..., None]] = {

@@ -197,7 +197,7 @@ def _sampling(options: dict[str, Any], seed: int) -> SamplingParams:  # Any: wha
 
 
 _PARAMETERS = {"top_p": "top_p", "top_k": "top_k", "min_p": "min_p", "repetition_penalty": "repeat_penalty"}
-"""Transformers' name -> phiplug's; a penalty counts prompt and answer, as there."""
+"""phiplug's names of what transformers calls otherwise; a penalty counts prompt and answer, as there."""
 
 
 def _end(ids: Sequence[T], room: int) -> Sequence[T]:

@@ -102,7 +102,7 @@ CORRUPT = {
     r"lacks output_norm\.weight": without("output_norm.weight"),
     r"lacks rope_factors_short\.weight": SmallModel("phi3", long=LONG),
     r"blk\.0\.attn_k\.weight is \(32, 64\)": SmallModel(metadata={"attention.head_count_kv": 4}),
-    "something else than positive numbers": SmallModel(freqs=(1.0,) * 7 + (0.0,)),
+    "a number that is not positive": SmallModel(freqs=(1.0,) * 7 + (0.0,)),
     "4 heads of 16 numbers in 3 groups": SmallModel(metadata={"attention.head_count_kv": 3}),
     "15 of the 16 numbers of a head are rotated": SmallModel(metadata={"rope.dimension_count": 15}),
     r"llama\.attention\.head_count is 0": SmallModel(metadata={"attention.head_count": 0}),
