@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from phiplug.errors import BackendFailed, ModelCorrupt, ModelNotFound, UnsupportedParameter
+from phiplug.deferred import DeferredPass, DeferredPasses
+from phiplug.errors import ModelCorrupt, ModelNotFound, UnsupportedParameter
 from phiplug.spi import LoadOptions, ModelFiles, ModelInfo, Step
 from phiplug_toy.tokenizer import STOP, VOCAB_SIZE
 
@@ -35,69 +36,43 @@ class ToyModel:
         self.info = info
         self._following = following
         self._slots: list[list[int]] = [[] for _ in range(info.slots)]
-        self._pending: ToyPass | None = None
+        self._passes = DeferredPasses(self._compute)
 
-    def forward(self, steps: Sequence[Step]) -> ToyPass:
+    def forward(self, steps: Sequence[Step]) -> DeferredPass:
         """Note what is asked; it is done when the pass is read, or before the model is touched again."""
-        self._settle()
-        self._pending = ToyPass(self, steps)
-        return self._pending
+        return self._passes.ask(steps)
 
     def rewind(self, slot: int, length: int) -> int:
         """Keep at most the first `length` tokens of `slot`; return how many were kept."""
-        self._settle()
+        self._passes.settle()
         del self._slots[slot][length:]
         return len(self._slots[slot])
 
     def copy(self, source: int, target: int, length: int) -> int:
         """Make `target` hold the first `length` tokens of `source`; return how many it holds."""
-        self._settle()
+        self._passes.settle()
         self._slots[target] = self._slots[source][:length]
         return len(self._slots[target])
 
     def close(self) -> None:
         """Forget everything, the pending pass too."""
-        self._pending = None
+        self._passes.close()
         self._slots, self._following = [], {}
 
-    def run(self, asked: ToyPass) -> Logits:
-        """Append the tokens of each step to its slot and return the rows; called by the pass, once."""
-        if asked is not self._pending:
-            raise BackendFailed("the model was closed before this pass was read")
-        self._pending = None
+    def _compute(self, steps: Sequence[Step]) -> Logits:
+        """Append the tokens of each step to its slot and return the rows."""
         rows = []
-        for step in asked.steps:
+        for step in steps:
             held = self._slots[step.slot]
             held.extend(step.tokens)
             rows += [self._row(held[:length]) for length in range(len(held) - step.rows + 1, len(held) + 1)]
-        logits = np.array(rows, np.float32).reshape(-1, VOCAB_SIZE)
-        logits.flags.writeable = False
-        return logits
-
-    def _settle(self) -> None:
-        if self._pending is not None:
-            self._pending.logits()
+        return np.array(rows, np.float32).reshape(-1, VOCAB_SIZE)
 
     def _row(self, prefix: list[int]) -> NDArray[np.float32]:
         """The logits after `prefix`, by its longest ending that the page has; the empty one it has always."""
         endings = (tuple(prefix[len(prefix) - length :]) for length in range(min(ORDER, len(prefix)), -1, -1))
         seen = next(self._following[ending] for ending in endings if ending in self._following)
         return seen + SWAY * _noise(zlib.crc32(np.array(prefix, np.uint16).tobytes()))
-
-
-class ToyPass:
-    """A `phiplug.spi.Pass` that begins when it is read."""
-
-    def __init__(self, model: ToyModel, steps: Sequence[Step]) -> None:
-        self.steps = steps
-        self._model = model
-        self._logits: Logits | None = None
-
-    def logits(self) -> Logits:
-        """Compute the rows at the first call and return them at every one."""
-        if self._logits is None:
-            self._logits = self._model.run(self)
-        return self._logits
 
 
 def load(files: ModelFiles, options: LoadOptions) -> ToyModel:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from phiplug.checks import context_length
+from phiplug.deferred import DeferredPass, DeferredPasses
 from phiplug.errors import BackendFailed, InvalidParameter, OutOfMemory, PhiplugError, UnsupportedParameter
 from phiplug.gguf import Header, read_header
 from phiplug.gguf.hyperparameters import trained_context
@@ -30,43 +31,39 @@ class CandleModel:
     def __init__(self, native: _native.Model, info: ModelInfo) -> None:
         self.info = info
         self._native: _native.Model | None = native
-        self._pending: CandlePass | None = None
+        self._passes = DeferredPasses(self._compute)
 
-    def forward(self, steps: Sequence[Step]) -> CandlePass:
+    def forward(self, steps: Sequence[Step]) -> DeferredPass:
         """Note what is asked for; it is computed when the pass is read, or before the model is touched again.
 
         Raises:
             InvalidParameter: a token is outside the vocabulary.
             BackendFailed, OutOfMemory: the pass before, which nobody has read, failed.
         """
-        self._settle()
         for step in steps:
             if min(step.tokens) < 0 or max(step.tokens) >= self.info.vocab_size:
                 raise InvalidParameter("tokens", f"an id is outside the vocabulary of {self.info.vocab_size}")
-        self._pending = CandlePass(self, steps)
-        return self._pending
+        return self._passes.ask(steps)
 
     def rewind(self, slot: int, length: int) -> int:
         """Keep at most the first `length` tokens of `slot`; return how many were kept."""
-        self._settle()
+        self._passes.settle()
         return self._open().rewind(slot, length)
 
     def copy(self, source: int, target: int, length: int) -> int:
         """Make `target` hold the first `length` tokens of `source`; return how many it holds."""
-        self._settle()
+        self._passes.settle()
         return self._open().copy(source, target, length)
 
     def close(self) -> None:
         """Drop the weights, the caches and a pass that nobody has read."""
-        self._pending, self._native = None, None
+        self._passes.close()
+        self._native = None
 
-    def run(self, asked: CandlePass) -> Logits:
-        """Compute a pass; called by the pass, once."""
-        if asked is not self._pending:
-            raise BackendFailed("this pass failed before, or the model was closed before it was read")
-        self._pending = None
+    def _compute(self, steps: Sequence[Step]) -> Logits:
+        """Compute a pass in Rust."""
         try:
-            return self._open().forward([(step.slot, list(step.tokens), step.rows) for step in asked.steps])
+            return self._open().forward([(step.slot, list(step.tokens), step.rows) for step in steps])
         except RuntimeError as error:
             raise translated(error) from None
 
@@ -74,25 +71,6 @@ class CandleModel:
         if self._native is None:
             raise BackendFailed("the model was closed")
         return self._native
-
-    def _settle(self) -> None:
-        if self._pending is not None:
-            self._pending.logits()
-
-
-class CandlePass:
-    """A `phiplug.spi.Pass` that begins when it is read."""
-
-    def __init__(self, model: CandleModel, steps: Sequence[Step]) -> None:
-        self.steps = steps
-        self._model = model
-        self._logits: Logits | None = None
-
-    def logits(self) -> Logits:
-        """Compute the rows at the first call and return them at every one."""
-        if self._logits is None:
-            self._logits = self._model.run(self)
-        return self._logits
 
 
 def load(files: ModelFiles, options: LoadOptions) -> CandleModel:

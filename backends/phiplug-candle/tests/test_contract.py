@@ -103,6 +103,7 @@ def test_it_imports_of_phiplug_what_is_made_for_plugins() -> None:
     modules = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
     assert {name for name in modules if name.split(".")[0] == "phiplug"} == {
         "phiplug.checks",
+        "phiplug.deferred",
         "phiplug.errors",
         "phiplug.gguf",
         "phiplug.gguf.hyperparameters",

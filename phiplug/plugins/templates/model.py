@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from phiplug.errors import BackendFailed
+from phiplug.deferred import DeferredPass, DeferredPasses
 from phiplug.spi import ModelInfo, Step
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class ExampleModel:
         self.info = info
         self._weights = weights
         self._held: list[list[int]] = [[] for _ in range(info.slots)]
-        self._pending: ExamplePass | None = None
+        self._passes = DeferredPasses(self._compute)
 
     def compute(self, slot: int, tokens: Sequence[int], rows: int) -> Logits:
         """Append `tokens` to a slot and compute logits.
@@ -39,15 +39,13 @@ class ExampleModel:
         """
         raise NotImplementedError("ExampleModel.compute is still to be written")
 
-    def forward(self, steps: Sequence[Step]) -> ExamplePass:
+    def forward(self, steps: Sequence[Step]) -> DeferredPass:
         """Note what is asked; it is computed when the pass is read, or before the model is touched again."""
-        self._settle()
-        self._pending = ExamplePass(self, steps)
-        return self._pending
+        return self._passes.ask(steps)
 
     def rewind(self, slot: int, length: int) -> int:
         """Keep at most the first `length` tokens of `slot`; return how many were kept."""
-        self._settle()
+        self._passes.settle()
         del self._held[slot][length:]
         return len(self._held[slot])
 
@@ -57,36 +55,13 @@ class ExampleModel:
 
     def close(self) -> None:
         """Let go of the weights, the slots and the pending pass."""
-        self._pending, self._weights, self._held = None, None, []
+        self._passes.close()
+        self._weights, self._held = None, []
 
-    def run(self, asked: ExamplePass) -> Logits:
-        """Compute the steps, one after the other; called by the pass, once."""
-        if asked is not self._pending:
-            raise BackendFailed("this pass failed before, or the model was closed before it was read")
-        self._pending = None
+    def _compute(self, steps: Sequence[Step]) -> Logits:
+        """Compute the steps, one after the other."""
         found = []
-        for step in asked.steps:
+        for step in steps:
             found.append(self.compute(step.slot, step.tokens, step.rows))
             self._held[step.slot].extend(step.tokens)
-        logits = np.concatenate(found)
-        logits.flags.writeable = False
-        return logits
-
-    def _settle(self) -> None:
-        if self._pending is not None:
-            self._pending.logits()
-
-
-class ExamplePass:
-    """A `phiplug.spi.Pass` that begins when it is read."""
-
-    def __init__(self, model: ExampleModel, steps: Sequence[Step]) -> None:
-        self.steps = steps
-        self._model = model
-        self._logits: Logits | None = None
-
-    def logits(self) -> Logits:
-        """Compute the rows at the first call and return them at every one."""
-        if self._logits is None:
-            self._logits = self._model.run(self)
-        return self._logits
+        return np.concatenate(found)

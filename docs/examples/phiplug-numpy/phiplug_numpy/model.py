@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from phiplug.checks import context_length
+from phiplug.deferred import DeferredPass, DeferredPasses
 from phiplug.errors import BackendFailed, OutOfMemory, UnsupportedParameter
 from phiplug.gguf import read_header
 from phiplug.gguf.hyperparameters import trained_context
@@ -32,24 +33,22 @@ class NumpyModel:
         self.info = info
         self._transformer: Transformer | None = transformer
         self._caches = [transformer.new_cache() for _ in range(info.slots)]
-        self._pending: NumpyPass | None = None
+        self._passes = DeferredPasses(self._compute)
 
-    def forward(self, steps: Sequence[Step]) -> NumpyPass:
+    def forward(self, steps: Sequence[Step]) -> DeferredPass:
         """Note what is asked; it is done when the pass is read, or before the model is touched again."""
-        self._settle()
-        self._pending = NumpyPass(self, steps)
-        return self._pending
+        return self._passes.ask(steps)
 
     def rewind(self, slot: int, length: int) -> int:
         """Keep at most the first `length` tokens of `slot`; return how many were kept."""
-        self._settle()
+        self._passes.settle()
         cache = self._caches[slot]
         cache.length = min(cache.length, length)
         return cache.length
 
     def copy(self, source: int, target: int, length: int) -> int:
         """Make `target` hold the first `length` tokens of `source`; return how many it holds."""
-        self._settle()
+        self._passes.settle()
         kept = min(length, self._caches[source].length)
         if source != target:
             self._caches[target].copy_from(self._caches[source], kept)
@@ -57,41 +56,21 @@ class NumpyModel:
 
     def close(self) -> None:
         """Let go of the weights, the caches and the pending pass."""
-        self._pending, self._transformer, self._caches = None, None, []
+        self._passes.close()
+        self._transformer, self._caches = None, []
 
-    def run(self, asked: NumpyPass) -> Logits:
-        """Compute the steps, one after the other; called by the pass, once."""
-        if asked is not self._pending or self._transformer is None:
-            raise BackendFailed("this pass failed before, or the model was closed before it was read")
-        self._pending = None
+    def _compute(self, steps: Sequence[Step]) -> Logits:
+        """Compute the steps, one after the other."""
+        transformer = self._transformer
+        if transformer is None:
+            raise BackendFailed("the model was closed")
         try:
             # Weights that overflow give inf or NaN, and the core says so; NumPy's warnings would say it worse.
             with np.errstate(all="ignore"):
-                rows = [self._transformer.forward(s.tokens, self._caches[s.slot], s.rows) for s in asked.steps]
-                logits = np.concatenate(rows)
+                rows = [transformer.forward(s.tokens, self._caches[s.slot], s.rows) for s in steps]
+                return np.concatenate(rows)
         except MemoryError as error:
             raise OutOfMemory(f"numpy: {error}", hint="lower --ctx-size, or use a smaller model") from None
-        logits.flags.writeable = False
-        return logits
-
-    def _settle(self) -> None:
-        if self._pending is not None:
-            self._pending.logits()
-
-
-class NumpyPass:
-    """A `phiplug.spi.Pass` that begins when it is read."""
-
-    def __init__(self, model: NumpyModel, steps: Sequence[Step]) -> None:
-        self.steps = steps
-        self._model = model
-        self._logits: Logits | None = None
-
-    def logits(self) -> Logits:
-        """Compute the rows at the first call and return them at every one."""
-        if self._logits is None:
-            self._logits = self._model.run(self)
-        return self._logits
 
 
 def load(files: ModelFiles, options: LoadOptions) -> NumpyModel:
