@@ -8,6 +8,7 @@ import mmap
 import os
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ import phiplug_toy
 from phiplug.errors import UnsupportedParameter
 from phiplug.spi import Backend, LoadOptions, ModelFiles, Probe
 from phiplug.testing import BackendContract, ContractViolation
-from phiplug_toy.model import ToyModel, ToyPass, _noise
+from phiplug_toy.model import ToyModel, _noise
 from phiplug_toy.model import load as load_toy
 
 TOY = phiplug_toy.phiplug_register_backends()[0]
@@ -62,8 +63,9 @@ def complaint(test: str, implementation: Backend, **attributes) -> str:
 
 def changing_logits(change):
     class Changed(ToyModel):
-        def run(self, asked):
-            return change(super().run(asked))
+        def forward(self, steps):
+            asked = super().forward(steps)
+            return SimpleNamespace(logits=lambda: change(asked.logits()))
 
     return broken(Changed)
 
@@ -91,17 +93,9 @@ def test_logits_of_the_wrong_kind_are_caught(change, how):
 
 
 class GivesTheFirstRows(ToyModel):
-    def run(self, asked):
-        self._pending = asked
-        wanted = [step.rows for step in asked.steps]
-        steps = [dataclasses.replace(step, rows=len(step.tokens)) for step in asked.steps]
-        every = super().run(_instead(self, steps))
-        return every[: sum(wanted)]
-
-
-def _instead(model: ToyModel, steps) -> ToyPass:
-    model._pending = ToyPass(model, steps)
-    return model._pending
+    def _compute(self, steps):
+        every = super()._compute([dataclasses.replace(step, rows=len(step.tokens)) for step in steps])
+        return every[: sum(step.rows for step in steps)]
 
 
 def test_the_first_rows_instead_of_the_last_are_caught():
@@ -109,8 +103,8 @@ def test_the_first_rows_instead_of_the_last_are_caught():
 
 
 class SortsTheSteps(ToyModel):
-    def run(self, asked):
-        return super().run(_instead(self, sorted(asked.steps, key=lambda step: step.slot)))
+    def _compute(self, steps):
+        return super()._compute(sorted(steps, key=lambda step: step.slot))
 
 
 def test_rows_in_the_order_of_the_slots_are_caught():
@@ -119,8 +113,8 @@ def test_rows_in_the_order_of_the_slots_are_caught():
 
 
 class ReturnsARowForAnInnerChunk(ToyModel):
-    def run(self, asked):
-        return super().run(_instead(self, [dataclasses.replace(step, rows=step.rows or 1) for step in asked.steps]))
+    def _compute(self, steps):
+        return super()._compute([dataclasses.replace(step, rows=step.rows or 1) for step in steps])
 
 
 def test_a_row_that_nobody_asked_for_is_caught():
@@ -135,9 +129,9 @@ def test_a_row_that_nobody_asked_for_is_caught():
 class NeverTheSameTwice(ToyModel):
     passes = 0
 
-    def run(self, asked):
+    def _compute(self, steps):
         self.passes += 1
-        return super().run(asked) + np.float32(1e-4 * self.passes)
+        return super()._compute(steps) + np.float32(1e-4 * self.passes)
 
 
 def test_a_replay_that_drifts_is_caught():
@@ -147,8 +141,8 @@ def test_a_replay_that_drifts_is_caught():
 
 
 class DependsOnTheChunk(ToyModel):
-    def run(self, asked):
-        return super().run(asked) * np.float32(1 + 0.01 * len(asked.steps[0].tokens))
+    def _compute(self, steps):
+        return super()._compute(steps) * np.float32(1 + 0.01 * len(steps[0].tokens))
 
 
 @pytest.mark.parametrize(
@@ -166,8 +160,8 @@ def test_chunks_that_change_logits_beyond_the_tolerance_are_caught(test, how):
 
 
 class SeesItsNeighbours(ToyModel):
-    def run(self, asked):
-        return super().run(asked) + np.float32(1e-3 * len(asked.steps))
+    def _compute(self, steps):
+        return super()._compute(steps) + np.float32(1e-3 * len(steps))
 
 
 def test_a_slot_that_sees_its_neighbours_is_caught():
@@ -199,10 +193,10 @@ class BoundToItsThread(ToyModel):
         super().__init__(following, info)
         self.thread = threading.get_ident()
 
-    def run(self, asked):
+    def _compute(self, steps):
         if threading.get_ident() != self.thread:
             raise RuntimeError("there is no stream in this thread")
-        return super().run(asked)
+        return super()._compute(steps)
 
 
 def test_a_model_that_belongs_to_its_thread_is_caught():
@@ -220,7 +214,7 @@ def test_a_tolerance_above_the_cap_is_caught():
 
 class KeepsEverything(ToyModel):
     def rewind(self, slot, length):
-        self._settle()
+        self._passes.settle()
         return len(self._slots[slot])
 
 
@@ -238,7 +232,7 @@ class SaysWhatWasAsked(ToyModel):
 
 class KeepsTheEnd(ToyModel):
     def rewind(self, slot, length):
-        self._settle()
+        self._passes.settle()
         self._slots[slot] = self._slots[slot][-length:] if length else []
         return len(self._slots[slot])
 
@@ -268,8 +262,8 @@ def test_a_rewind_that_keeps_the_end_is_caught():
 
 
 class SlidesAlong(ToyModel):
-    def run(self, asked):
-        rows = super().run(asked)
+    def _compute(self, steps):
+        rows = super()._compute(steps)
         for held in self._slots:
             del held[: max(0, len(held) - 100)]
         return rows
@@ -323,7 +317,7 @@ def test_a_model_that_says_falsely_whether_it_can_copy_is_caught():
 
 class SharesOneList(ToyModel):
     def copy(self, source, target, length):
-        self._settle()
+        self._passes.settle()
         if length >= len(self._slots[source]):
             self._slots[target] = self._slots[source]
             return len(self._slots[target])
@@ -352,36 +346,37 @@ def test_slots_that_touch_are_caught_in_some_interleaving(model):
 
 class DropsAtForward(ToyModel):
     def forward(self, steps):
-        self._pending = None
+        self._passes._last = None
         return super().forward(steps)
 
 
 class DropsAtRewind(ToyModel):
     def rewind(self, slot, length):
-        self._pending = None
+        self._passes._last = None
         return super().rewind(slot, length)
 
 
 class DropsAtCopy(ToyModel):
     def copy(self, source, target, length):
-        self._pending = None
+        self._passes._last = None
         return super().copy(source, target, length)
 
 
 class RunsAgainWhenReadAgain(ToyModel):
     def forward(self, steps):
         asked = super().forward(steps)
-        asked.logits = lambda: self.run(_instead(self, steps))
+        asked.logits = lambda: self._compute(steps)
         return asked
 
 
 class AppliesTwice(ToyModel):
-    def _settle(self):
-        if self._pending is not None:
-            steps = self._pending.steps
-            super()._settle()
-            for step in steps:
+    def rewind(self, slot, length):
+        asked = self._passes._last
+        if asked is not None and asked.is_due:
+            asked.logits()
+            for step in asked._steps:
                 self._slots[step.slot] += step.tokens
+        return super().rewind(slot, length)
 
 
 @pytest.mark.parametrize(
@@ -413,17 +408,17 @@ def test_a_model_that_can_be_closed_only_once_is_caught():
 
 
 class KeepsMemory(ToyModel):
-    def run(self, asked):
+    def _compute(self, steps):
         page = mmap.mmap(-1, 1 << 16)  # new to the process, whatever its heap has to spare after a thousand tests
         page.write(os.urandom(1 << 16))
         self.hoard = [*getattr(self, "hoard", []), page]
-        return super().run(asked)
+        return super()._compute(steps)
 
 
 class KeepsAFile(ToyModel):
-    def run(self, asked):
+    def _compute(self, steps):
         self.files = [*getattr(self, "files", []), os.open(os.devnull, os.O_RDONLY)]
-        return super().run(asked)
+        return super()._compute(steps)
 
     def close(self):
         for file in self.files:
