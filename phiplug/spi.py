@@ -4,7 +4,7 @@ A backend turns token ids into logits and nothing more. A plugin registers a `Ba
 engine; `Backend.load` returns a `Model`, whose one verb is `forward`; `rewind` and `copy` move the boundary of what its
 key-value cache holds. The prompt, the tokens, the sampling and the text belong to the core.
 
-Write a plugin against this file, `phiplug.types`, `errors`, `checks` and, for files, `phiplug.gguf` and `folder`:
+Write a plugin against this file, `phiplug.types`, `errors`, `checks`, `deferred` and, for files, `gguf` and `folder`:
 the rest is the core's and changes without notice. `phiplug.testing.BackendContract` tests what this file asks for.
 """
 
