@@ -333,9 +333,7 @@ def test_gbnf_means_what_llama_cpp_means(rule, text):
 
 def test_nothing_is_imported_without_a_constraint():
     code = (
-        "import sys; from scripted import Letters, ScriptedModel; from phiplug.engine import Engine;"
-        "from phiplug.types import Request, SamplingParams;"
-        "Engine(ScriptedModel(), Letters()).submit(Request((1,), SamplingParams(seed=0), max_tokens=3)).completion();"
+        "import sys, phiplug; llm = phiplug.load('toy'); llm.generate('hi', seed=0, max_tokens=3); llm.close();"
         "sys.exit('llguidance' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
