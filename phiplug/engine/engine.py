@@ -132,14 +132,16 @@ class Engine:
             KeyboardInterrupt: the user interrupted a step; nothing is lost.
         """
         while not any(sequence.outbox for sequence in sequences):
-            if all(sequence.is_over for sequence in sequences):
-                return False
-            with self._lock:
+            with self._lock:  # whoever steps holds it until the last chunk of those that have ended is in its outbox
+                if any(sequence.outbox for sequence in sequences):
+                    break
+                if all(sequence.is_over for sequence in sequences):
+                    return False
                 if self._closed:
                     self.scheduler.fail(_closed())
-                elif not any(sequence.outbox or sequence.is_over for sequence in sequences):
-                    for sequence, chunk in self.scheduler.step():
-                        sequence.outbox.append(chunk)
+                    continue
+                for sequence, chunk in self.scheduler.step():
+                    sequence.outbox.append(chunk)
         return True
 
     def close(self) -> None:

@@ -254,6 +254,29 @@ def test_threads_take_turns():
     assert done == [(4, 5, 6, 7)] * 8
 
 
+def test_the_last_chunk_reaches_a_reader_who_looks_before_the_step_is_over():
+    engine = Engine(ScriptedModel(script(3, 4, 0)), Letters())
+    stream = engine.submit(request())
+    ended, looked = threading.Event(), threading.Event()
+    honest = engine.scheduler.step
+
+    def step():
+        produced = honest()
+        if any(chunk.finish_reason for _, chunk in produced):
+            ended.set()
+            looked.wait(0.2)
+        return produced
+
+    engine.scheduler.step = step
+    helper = threading.Thread(target=lambda: answer(engine, request((9,), max_tokens=3)))
+    helper.start()
+    assert ended.wait(10)
+    chunks = list(stream)
+    looked.set()
+    helper.join(timeout=10)
+    assert [chunk.finish_reason for chunk in chunks] == [None, "stop"]
+
+
 def test_a_backend_that_breaks_is_named_and_what_came_before_stands():
     model = ScriptedModel(script(3, 4, 5, 6, 7), fails_at=6)
     engine = Engine(model, Letters(), backend="the backend scripted")
