@@ -75,7 +75,7 @@ class Conversation:
         request = self.llm.request(
             (*self.messages, question),
             self.options.sampling,
-            PromptOptions(strict_content=self.options.strict_content),
+            PromptOptions(strict_content=self.options.strict_content, variables=self.options.variables),
             max_tokens=self.options.max_tokens,
             stop=self.options.stop,
         )

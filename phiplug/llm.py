@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Unpack
 
 from phiplug import checks
 from phiplug.engine import Stream, merged
 from phiplug.engine.scores import Score, score_continuations, score_text
+from phiplug.options import StreamOptions, prompt_options_of, sampling_of
 from phiplug.text.prompt import PromptEncoder, PromptOptions
 from phiplug.types import Chunk, Completion, Constraint, MessageLike, Request, SamplingParams
 
@@ -21,28 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LLM", "PromptOptions", "Score", "Stream", "StreamOptions"]
 
-_SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repeat_penalty", "repeat_last_n", "seed")
-
-
 _DEFAULT = PromptOptions()
-
-
-class StreamOptions(TypedDict, total=False):
-    """What `LLM.stream` takes beside the prompt; it says what each means."""
-
-    max_tokens: int
-    temperature: float | None
-    top_p: float | None
-    top_k: int | None
-    min_p: float | None
-    repeat_penalty: float | None
-    repeat_last_n: int | None
-    seed: int | None
-    stop: str | Sequence[str]
-    raw: bool
-    logprobs: int | None
-    constraint: Constraint | None
-    params: SamplingParams | None
 
 
 class LLM:
@@ -99,6 +80,7 @@ class LLM:
         seed: int | None = None,
         stop: str | Sequence[str] = (),
         raw: bool = False,
+        variables: Mapping[str, object] = MappingProxyType({}),
         logprobs: int | None = None,
         constraint: Constraint | None = None,
         params: SamplingParams | None = None,
@@ -117,6 +99,7 @@ class LLM:
             seed: the same seed gives the same text; random if None.
             stop: text that ends the answer and is not part of it.
             raw: no chat template; `prompt` must be a str.
+            variables: what the chat template is given beside the messages; see `PromptOptions`.
             logprobs: give each token's log-probability, and those of so many of the likeliest beside it, at most 20.
             constraint: the form that the answer must have: a JSON schema, a grammar, ...
             params: the other parameters, and the defaults of these.
@@ -136,6 +119,7 @@ class LLM:
             seed=seed,
             stop=stop,
             raw=raw,
+            variables=variables,
             logprobs=logprobs,
             constraint=constraint,
             params=params,
@@ -231,13 +215,10 @@ class LLM:
 
     def _asked(self, prompt: str | Sequence[MessageLike], options: StreamOptions) -> Request:
         """Turn what `stream` takes into a request."""
-        given: dict[str, Any] = {name: options.get(name) for name in _SAMPLING}  # Any: SamplingParams checks them
-        params = options.get("params") or SamplingParams()
-        sampling = replace(params, **{name: value for name, value in given.items() if value is not None})
         request = self.request(
             prompt,
-            sampling,
-            PromptOptions(options.get("raw", False)),
+            sampling_of(options),
+            prompt_options_of(options),
             max_tokens=options.get("max_tokens", 512),
             stop=options.get("stop", ()),
             logprobs=options.get("logprobs"),

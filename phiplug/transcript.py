@@ -30,17 +30,21 @@ class AnswerOptions:
         max_tokens: at most so many tokens an answer.
         stop: strings that end an answer and are not part of it.
         strict_content: refuse control tokens in a message.
+        variables: what the chat template is given beside the messages; see `PromptOptions`.
     """
 
     sampling: SamplingParams = field(default_factory=SamplingParams)
     max_tokens: int = 512
     stop: tuple[str, ...] = ()
     strict_content: bool = False
+    variables: Mapping[str, Any] = field(default_factory=dict)  # Any: what JSON holds
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "max_tokens", checks.integer("max_tokens", self.max_tokens, low=1))
         object.__setattr__(self, "stop", checks.stops(self.stop))
         checks.flag("strict_content", self.strict_content)
+        if not isinstance(self.variables, Mapping):
+            raise InvalidParameter("variables", f'{self.variables!r} is not of the form {{"name": value}}')
 
     def values(self) -> dict[str, Any]:  # Any: what JSON holds
         """Return every setting by its name, as JSON has it."""
@@ -66,7 +70,7 @@ class AnswerOptions:
         return replace(self, sampling=replace(self.sampling, **typed), **own)
 
 
-_OWN = frozenset({"max_tokens", "stop", "strict_content"})
+_OWN = frozenset({"max_tokens", "stop", "strict_content", "variables"})
 SETTINGS = (*(each.name for each in fields(SamplingParams)), *sorted(_OWN))
 """The names that `AnswerOptions.changed` takes."""
 

@@ -15,6 +15,7 @@ import typer
 from phiplug.cli import note
 from phiplug.cli.flags import OUTPUT, PROMPT, LoadFlags, SamplingFlags, command_app, takes
 from phiplug.cli.stdin import piped_lines
+from phiplug.cli.template import TemplateFlags
 from phiplug.cli.terminal import is_interactive, restored_when_killed, typed_lines
 from phiplug.errors import outcome_of
 
@@ -45,15 +46,17 @@ class ChatFlags:
 
 
 @app.command()
-@takes(LoadFlags, SamplingFlags, ChatFlags)
-def chat(load: LoadFlags, sampling: SamplingFlags, flags: ChatFlags) -> None:
+@takes(LoadFlags, SamplingFlags, TemplateFlags, ChatFlags)
+def chat(load: LoadFlags, sampling: SamplingFlags, template: TemplateFlags, flags: ChatFlags) -> None:
     """Talk with a model, turn after turn; /help lists what else it understands."""
     from phiplug.cli import slash
     from phiplug.cli.session import Session
     from phiplug.conversation import Conversation
     from phiplug.transcript import AnswerOptions
 
-    options = AnswerOptions(sampling.params(), flags.max_tokens, tuple(flags.stop or ()), flags.strict_content)
+    options = AnswerOptions(
+        sampling.params(), flags.max_tokens, tuple(flags.stop or ()), flags.strict_content, template.variables()
+    )
     interactive = is_interactive()
     conversation = Conversation(load.load(), system=flags.system, options=options)
     session = Session(conversation, load, slash.obey, interactive=interactive, raw_output=flags.raw_output)

@@ -13,13 +13,14 @@ from phiplug.cli.flags import OUTPUT, PROMPT, LoadFlags, SamplingFlags, command_
 from phiplug.cli.logprobs import logprob_as_json, show_logprobs
 from phiplug.cli.prompt import prompt_text
 from phiplug.cli.screen import AnswerPrinter
+from phiplug.cli.template import TemplateFlags
 from phiplug.cli.waiting import awaited
 from phiplug.errors import InvalidParameter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from phiplug.llm import LLM, Stream
+    from phiplug.llm import LLM, PromptOptions, Stream
     from phiplug.types import Message, Request, SamplingParams, Timings, TokenLogprob, Usage
 
 app = command_app()
@@ -77,23 +78,27 @@ class RunFlags:
 
 
 @app.command()
-@takes(LoadFlags, SamplingFlags, ConstraintFlags, RunFlags)
+@takes(LoadFlags, SamplingFlags, ConstraintFlags, TemplateFlags, RunFlags)
 def run(
     load: LoadFlags,
     sampling: SamplingFlags,
     form: ConstraintFlags,
+    template: TemplateFlags,
     flags: RunFlags,
     prompt: Annotated[
         str | None, typer.Argument(help="The user's message, after what is piped; - is standard input.")
     ] = None,
 ) -> None:
     """Answer one prompt, printed as it is decoded."""
+    from phiplug.llm import PromptOptions
+
     params = sampling.params()  # what is out of range is said before a model is loaded
-    constraint = form.constraint()
-    _refuse_for_raw(load, flags)
+    constraint, variables = form.constraint(), template.variables()
+    _refuse_for_raw(load, flags, variables)
     asked = _messages(prompt_text(prompt, flags.file), flags)
     with load.load(slots=min(flags.choices or 1, MOST_SLOTS)) as llm:
-        request = replace(_request(llm, asked, params, flags), constraint=constraint)
+        options = PromptOptions(flags.raw, flags.strict_content, variables)
+        request = replace(_request(llm, asked, params, options, flags), constraint=constraint)
         streams = llm.submit_choices(request, flags.choices or 1)
         if flags.as_json:
             reports = [_report(llm, stream) for stream in streams]
@@ -106,12 +111,13 @@ def run(
         raise typer.Exit(1)
 
 
-def _refuse_for_raw(load: LoadFlags, flags: RunFlags) -> None:
+def _refuse_for_raw(load: LoadFlags, flags: RunFlags, variables: Mapping[str, Any]) -> None:
     """Refuse the flags that mean nothing for a prompt without messages."""
     for name, given in (
         ("system", flags.system is not None),
         ("strict_content", flags.strict_content),
         ("chat_template", load.chat_template is not None),
+        ("template_var", bool(variables)),
     ):
         if flags.raw and given:
             raise InvalidParameter(name, "a raw prompt has no messages", hint="drop it, or --raw")
@@ -128,10 +134,9 @@ def _messages(text: str, flags: RunFlags) -> str | list[Message]:
     return [Message("system", flags.system), Message("user", text)]
 
 
-def _request(llm: LLM, prompt: str | list[Message], params: SamplingParams, flags: RunFlags) -> Request:
-    from phiplug.llm import PromptOptions
-
-    options = PromptOptions(flags.raw, flags.strict_content)
+def _request(
+    llm: LLM, prompt: str | list[Message], params: SamplingParams, options: PromptOptions, flags: RunFlags
+) -> Request:
     stop = tuple(flags.stop or ())
     return llm.request(prompt, params, options, max_tokens=flags.max_tokens, stop=stop, logprobs=flags.logprobs)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from phiplug import checks
@@ -27,10 +27,13 @@ class PromptOptions:
     Attributes:
         raw: the text is the prompt; no chat template.
         strict_content: refuse control tokens in a message, rather than warn and parse them as the reference does.
+        variables: what the chat template is given beside the messages, of plain JSON types, such as
+            {"enable_thinking": False}; each must be one that it reads.
     """
 
     raw: bool = False
     strict_content: bool = False
+    variables: Mapping[str, object] = field(default_factory=dict)
 
 
 class PromptEncoder:
@@ -49,7 +52,8 @@ class PromptEncoder:
         """Turn a prompt into the ids that the model is given.
 
         Raises:
-            InvalidParameter: the prompt is empty, or no text, or has control tokens where they are refused.
+            InvalidParameter: the prompt is empty, or no text, or has control tokens where they are refused; or the
+                template does not read one of the variables.
             TemplateFailed: the model has no chat template, or it refused the messages.
         """
         return with_bos(self._tokenizer.encode(self.render(prompt, options)), self._tokenizer)
@@ -63,10 +67,12 @@ class PromptEncoder:
         if options.raw:
             if not isinstance(prompt, str):
                 raise InvalidParameter("raw", "takes one text, and this is a conversation")
+            if options.variables:
+                raise InvalidParameter("variables", "a raw prompt has no template")
             return prompt
         messages = (Message("user", prompt),) if isinstance(prompt, str) else _messages(prompt)
         self._check_control_tokens(messages, strict=options.strict_content)
-        return self._templated(messages)
+        return self._templated(messages, options.variables)
 
     def split(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         """Encode a text and what may follow it; spaces at the end of the context go over to the continuation.
@@ -83,12 +89,13 @@ class PromptEncoder:
         whole = with_bos(self._tokenizer.encode(context + continuation), self._tokenizer)
         return whole[: len(before)], whole[len(before) :]
 
-    def _templated(self, messages: Sequence[Message]) -> str:
+    def _templated(self, messages: Sequence[Message], variables: Mapping[str, object]) -> str:
         if self.template is None:
             raise TemplateFailed(
                 f"{self._reference} brings no chat template", hint="give one with `chat_template`, or use `raw`"
             )
-        text = self.template.render(messages, special_tokens=self._tokenizer.special_tokens)
+        self.template.check_variables(variables)
+        text = self.template.render(messages, special_tokens=self._tokenizer.special_tokens, extra=variables)
         for message in self.template.dropped(messages, text):
             _warn(f"the chat template of {self._reference} drops the {message.role} message")
         return text

@@ -8,7 +8,7 @@ knows nothing of tokens: whether the text begins with a BOS is the tokenizer's a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from phiplug.text.sandbox import Sandbox
 from phiplug.types import Message
 
 _OURS = frozenset({"messages", "add_generation_prompt"})
+_SET_HERE = _OURS | {"tools"}
 _GGUF_KEY = "tokenizer.chat_template"
 
 
@@ -50,7 +51,7 @@ class ChatTemplate:
             messages: the conversation so far.
             special_tokens: the texts of bos_token, eos_token, ... as `Tokenizer.special_tokens` has them.
             add_generation_prompt: end with what introduces the assistant's next turn.
-            extra: more variables for the template, of plain JSON types, such as tools or enable_thinking.
+            extra: more variables for the template, of plain JSON types, such as tools.
 
         Raises:
             TemplateFailed: the template is invalid, refuses the messages, or goes beyond what the sandbox allows.
@@ -59,7 +60,7 @@ class ChatTemplate:
         taken = sorted(_OURS & set(extra or ()))
         if taken:
             raise InvalidParameter("extra", f"{taken[0]} is set by phiplug itself")
-        context = {"tools": None, "documents": None, **special_tokens, **(extra or {})}
+        context: dict[str, object] = {"tools": None, "documents": None, **special_tokens, **(extra or {})}
         context["messages"] = [{"role": message.role, "content": message.content} for message in messages]
         context["add_generation_prompt"] = add_generation_prompt
         return self._sandbox.render(context)
@@ -84,6 +85,21 @@ class ChatTemplate:
     def variables(self) -> list[str]:
         """Return the names that the template reads from outside, sorted; raises `TemplateFailed` if it is invalid."""
         return self._sandbox.variables()
+
+    def check_variables(self, given: Iterable[str]) -> None:
+        """Refuse variables that a user gives and the template would ignore.
+
+        Raises:
+            InvalidParameter: phiplug sets it itself, or the template does not read it.
+            TemplateFailed: the template is invalid.
+        """
+        for name in given:
+            if name in _SET_HERE:
+                raise InvalidParameter("variables", f"{name} is set by phiplug itself")
+            if name not in (known := self.variables()):
+                others = ", ".join(each for each in known if each not in _SET_HERE)
+                hint = f"it reads {others}" if others else "it reads none"
+                raise InvalidParameter("variables", f"the chat template does not read {name!r}", hint=hint)
 
 
 def find_template(files: ModelFiles) -> str | None:

@@ -272,6 +272,10 @@ BAD = {
     "no message for a template": (["run", "x", *TOY, "--raw", "--chat-template", "x"], 2, "chat_template", "Invalid"),
     "what a dialect lacks": (["run", "x", *TOY, "--dry-base", "3"], 2, "dry_base: ", "UnsupportedParameter"),
     "a system message for a raw prompt": (["run", "x", *TOY, "--raw", "-s", "y"], 2, "system: ", "InvalidParameter"),
+    "no template for a variable": (["run", "x", *TOY, "--raw", "--template-var", "a=1"], 2, "template_var", "Invalid"),
+    "a variable without a value": (["run", "x", *TOY, "--template-var", "a"], 2, "'a' is not NAME=VALUE", "Invalid"),
+    "a variable twice": (["run", "x", *TOY, "--template-var", "a=1", "--template-var", "a=2"], 2, "twice", "Invalid"),
+    "a variable that nothing reads": (["run", "x", *TOY, "--template-var", "a=1"], 2, "not read 'a'", "Invalid"),
     "no such template": (["run", "x", *TOY, "--chat-template", "none.jinja"], 2, "none.jinja", "InvalidParameter"),
     "a context of nothing": (["run", "x", *TOY, "-c", "0"], 2, "ctx_size: 0", "InvalidParameter"),
     "no threads": (["run", "x", *TOY, "--threads", "0"], 2, "threads: 0", "InvalidParameter"),
@@ -303,6 +307,13 @@ def test_a_file_that_is_no_model_is_named_for_what_it_is(phiplug, tmp_path):
     assert ran.code == 1
     assert "model.gguf is a web page, not a model" in ran.err
     assert "[ModelCorrupt]" in ran.err
+
+
+def test_a_variable_reaches_the_template_as_json_or_as_text(phiplug, tmp_path):
+    (tmp_path / "t.jinja").write_text("{{ messages[0].content }}{% if flag is false %} no{% endif %} {{ word }}")
+    flags = ("--chat-template", str(tmp_path / "t.jinja"), "--template-var", "flag=false", "--template-var", "word=so")
+    report = json.loads(phiplug("run", "abc", *TOY, "-n", "1", "--json", *flags).out)
+    assert bytes(report["prompt_ids"][-9:]) == b"abc no so"
 
 
 def test_control_tokens_in_a_prompt_are_a_warning_or_refused(phiplug, smollm2, llama_cpp):

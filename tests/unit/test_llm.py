@@ -100,6 +100,33 @@ def test_a_prompt_begins_with_exactly_one_bos_where_the_tokenizer_asks_for_it():
     assert llm().encode("^^ab") == [15, 15, 1, 2]
 
 
+GREETING = "{% for message in messages %}{{ message.content }}{% endfor %}{% if polite %}a{% endif %}{{ word }}"
+
+
+def test_variables_reach_the_template():
+    model = llm(GREETING)
+    assert model.render("bc", PromptOptions(variables={"polite": True, "word": "d"})) == "bcad"
+    assert model.stream("bc", variables={"polite": True}).request.prompt_ids == (2, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"polite": True, "enable_thinking": False}, r"'enable_thinking' \(it reads polite, word\)"),
+        ({"messages": []}, "messages is set by phiplug itself"),
+        ({"tools": []}, "tools is set by phiplug itself"),
+    ],
+)
+def test_a_variable_that_the_template_does_not_read_is_refused_by_name(variables, said):
+    with pytest.raises(InvalidParameter, match=f"variables: .*{said}"):
+        llm(GREETING).encode("abc", PromptOptions(variables=variables))
+
+
+def test_a_raw_prompt_has_no_variables():
+    with pytest.raises(InvalidParameter, match="variables: a raw prompt has no template"):
+        llm(GREETING).stream("abc", raw=True, variables={"polite": True})
+
+
 def test_a_stream_knows_the_seed_that_was_drawn():
     stream = llm().stream("abc", max_tokens=1)
     assert 0 <= stream.request.sampling.seed < 2**64
