@@ -62,7 +62,7 @@ class ConstraintFlags:
             InvalidParameter: two are given, a file cannot be read, or the constraint is not sound.
             NotInstalled: the parser of grammars is missing.
         """
-        given = [name for name in ("json_schema", "regex", "choice", "grammar") if getattr(self, name)]
+        given = [name for name in ("json_schema", "regex", "choice", "grammar") if getattr(self, name) is not None]
         if len(given) > 1:
             raise InvalidParameter(given[1], "an answer has one form", hint=f"drop it, or the {given[0]}")
         for name in ("json_compact", "schema_lenient"):
@@ -82,12 +82,12 @@ class ConstraintFlags:
         from phiplug.types import Constraint
 
         force = not self.no_forced_tokens
-        if self.json_schema:
+        if self.json_schema is not None:
             source = read_text("json_schema", self.json_schema)
             return Constraint("json_schema", source, force, self.json_compact, self.schema_lenient)
-        if self.regex:
+        if self.regex is not None:
             return Constraint("regex", self.regex, force)
-        if self.choice:
+        if self.choice is not None:
             return Constraint("choice", tuple(self.choice), force)
         source = read_text("grammar", self.grammar or "")
         return Constraint("gbnf" if "::=" in source else "lark", source, force)

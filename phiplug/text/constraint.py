@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from phiplug.errors import GrammarStuck, InvalidParameter, PhiplugWarning
-from phiplug.text.grammar import grammar_of, parser
+from phiplug.text.grammar import EMPTY, grammar_of, one_line, parser, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +31,10 @@ T = TypeVar("T")
 
 COMPILE_S = 10.0
 """So long a grammar may take to compile; the parser's own limits end most of them earlier, alike on every machine."""
+
+_REGEX_FUEL = 100_000
+"""Expressions that the lexer may make of a regular expression before the first token. A schema has llguidance's own
+limit, a million, for its many expressions; one that needs so many, as `a{100000}` does, costs that at every mask."""
 
 _REMEMBERED = 16  # compiled grammars
 _SHOWN = 20  # characters of the answer in an error
@@ -113,7 +117,7 @@ class Guide:
         """
         self.prepare()
         if self._matcher.is_error() or self._forbidden.all():
-            hint = _one_line(self._matcher.get_error()) or "its vocabulary cannot spell what the constraint asks for"
+            hint = one_line(self._matcher.get_error()) or "its vocabulary cannot spell what the constraint asks for"
             raise GrammarStuck(f"the grammar allows no token of this model{self._place()}", hint=hint)
         return self._forbidden
 
@@ -153,41 +157,47 @@ class Guide:
 def check(constraint: Constraint) -> None:
     """Refuse a constraint that is not sound, without a model; errors are those of `Grammars.guide`.
 
+    What a Lark grammar says of tokens is the only thing that waits for the model's.
+
     Warns:
         PhiplugWarning: what a lenient constraint says and nothing enforces.
     """
-    validate = parser().LLMatcher.validate_grammar_with_warnings
+    library = parser()
+    if constraint.kind != "lark" or "<" not in constraint.texts[0]:
+        _compiled(constraint, library.LLTokenizer("byte"))
+        return
     grammar = grammar_of(constraint)
-    failed, messages = _within_time(constraint, lambda: validate(grammar))
+    failed, messages = _within_time(constraint, lambda: library.LLMatcher.validate_grammar_with_warnings(grammar))
     if failed:
-        raise InvalidParameter(constraint.name, _one_line(messages[0]))
-    _warn(constraint, messages)
+        raise refusal(constraint, messages[0])
 
 
 def _compiled(constraint: Constraint, vocabulary: LLTokenizer) -> LLMatcher:
-    """Compile a grammar and look at its first place, where what is too complex shows."""
+    """Compile a grammar and take a step in it, where what is too complex shows."""
     library = parser()
     grammar = grammar_of(constraint)
 
-    def compiled() -> LLMatcher:
-        limits = library.LLParserLimits(verbose_errors=False)
+    def compiled() -> tuple[LLMatcher, str]:
+        fuel = _REGEX_FUEL if constraint.kind == "regex" else None
+        limits = library.LLParserLimits(verbose_errors=False, initial_lexer_fuel=fuel)
         matcher: LLMatcher = library.LLMatcher(vocabulary, grammar, log_level=0, limits=limits)
-        matcher.compute_bitmask()  # which may be more than the limits allow
-        return matcher
+        bits = np.unpackbits(np.frombuffer(matcher.compute_bitmask(), np.uint8), bitorder="little")
+        first = np.flatnonzero(bits[: vocabulary.vocab_size - 1])[:1].tolist()  # the last id is the end
+        step = matcher.deep_copy()
+        if first and step.consume_tokens(first):
+            return matcher, ""
+        return matcher, step.get_error() or EMPTY
 
-    matcher = _within_time(constraint, compiled)
-    if matcher.is_error():
-        raise InvalidParameter(constraint.name, _one_line(matcher.get_error()))
-    allowed = np.unpackbits(np.frombuffer(matcher.compute_bitmask(), np.uint8), bitorder="little")
-    if not allowed[: vocabulary.vocab_size - 1].any():
-        raise InvalidParameter(constraint.name, "allows no answer of at least one token of this model")
+    matcher, fault = _within_time(constraint, compiled)
+    if fault:
+        raise refusal(constraint, fault)
     _warn(constraint, matcher.get_grammar_warnings())
     return matcher
 
 
 def _warn(constraint: Constraint, messages: list[str]) -> None:
     for message in messages:
-        warnings.warn(f"{constraint.name}: not enforced: {_one_line(message)}", PhiplugWarning, stacklevel=2)
+        warnings.warn(f"{constraint.name}: not enforced: {one_line(message)}", PhiplugWarning, stacklevel=2)
 
 
 def _within_time(constraint: Constraint, work: Callable[[], T]) -> T:
@@ -208,13 +218,6 @@ def _within_time(constraint: Constraint, work: Callable[[], T]) -> T:
     if isinstance(result, BaseException):
         raise result
     return result
-
-
-def _one_line(message: str) -> str:
-    """Return the first line of an error of llguidance, and the reason that a later line may give."""
-    first, *others = message.strip().splitlines() or [""]
-    reason = next((line.removeprefix("error:") for line in others if line.startswith("error:")), "")
-    return f"{first.rstrip(':')[:200]}{':' if reason else ''}{reason[:120]}"
 
 
 class _Vocabulary:

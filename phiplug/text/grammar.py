@@ -6,10 +6,12 @@ It looks at the constraint alone, never at a tokenizer, so what is wrong with it
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from phiplug.errors import InvalidParameter, NotInstalled
 from phiplug.text.gbnf import lark_of_gbnf
+from phiplug.text.schema import DATA, place_of_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,11 +19,15 @@ if TYPE_CHECKING:
 
     from phiplug.types import Constraint
 
+_LENIENT = "`lenient`, or --schema-lenient, makes it a warning"
+_UNENFORCED = ("Unimplemented keys", "Unknown format", "oneOf constraints")  # how llguidance says so
+_SYNTAX = "regex parse error: "
+
+EMPTY = "NoExtension"
+"""What llguidance says where a grammar has no text, or only the empty one."""
+
 WHITE_SPACE = r"[\x20\x0A\x0D\x09]{1,64}"
 """Between the tokens of JSON: enough for indentation, and an end to the newlines that some models repeat for ever."""
-
-_DATA = frozenset({"const", "default", "enum", "example", "examples"})
-"""Keywords of JSON Schema whose values are data, in which `$ref` is only a key."""
 
 
 def parser() -> ModuleType:
@@ -60,6 +66,44 @@ def grammar_of(constraint: Constraint) -> str:
             return cast("str", matcher.grammar_from_lark(source))
 
 
+def refusal(constraint: Constraint, message: str) -> InvalidParameter:
+    """Return the error for what llguidance says of a constraint that it does not compile, in one line."""
+    if message.startswith(EMPTY):
+        return InvalidParameter(constraint.name, "allows no answer of at least one token")
+    if message.startswith("panic: removal index"):  # it has no list of control tokens to show
+        return InvalidParameter(constraint.name, "names a control token, and a grammar knows only text")
+    said = one_line(message)
+    if constraint.kind == "regex":
+        return InvalidParameter("regex", _about_regex(said, message))
+    if constraint.kind != "json_schema":
+        return InvalidParameter(constraint.name, said)
+    place = place_of_fault(json.loads(constraint.texts[0]), lambda part: _fault(constraint, part))
+    hint = _LENIENT if message.startswith(_UNENFORCED) else None
+    return InvalidParameter("json_schema", f"{said.split('. Enable')[0]}{f', at {place}' if place else ''}", hint=hint)
+
+
+def _about_regex(said: str, message: str) -> str:
+    """Return what is wrong with a regular expression, and in which column; llguidance speaks of a Lark rule with it."""
+    reason = said.partition("(in regex): ")[2] or said
+    if not reason.startswith(_SYNTAX):
+        return reason
+    mark = next(line for line in message.splitlines() if "^" in line and not line.strip(" ^"))
+    return f"{reason.removeprefix(_SYNTAX)}, column {mark.index('^') - 3}"  # it is shown after four spaces
+
+
+def one_line(message: str) -> str:
+    """Return the first line of an error of llguidance, and the reason that a later line may give."""
+    first, *others = message.strip().splitlines() or [""]
+    reason = next((line.removeprefix("error:") for line in others if line.startswith("error:")), "")
+    return f"{first.rstrip(':')[:200]}{':' if reason else ''}{reason[:120]}"
+
+
+def _fault(constraint: Constraint, part: dict[str, Any]) -> str:  # Any: what JSON holds
+    grammar = grammar_of(replace(constraint, source=json.dumps(part)))
+    failed, messages = parser().LLMatcher.validate_grammar_with_warnings(grammar)
+    return str(messages[0]) if failed else ""
+
+
 def _schema_grammar(constraint: Constraint) -> str:
     source = constraint.texts[0] or '{"type": "object"}'
     for target in _references(json.loads(source)):
@@ -86,6 +130,6 @@ def _references(schema: Any) -> Iterator[str]:  # Any: what JSON holds
         if isinstance(each, dict):
             if isinstance(each.get("$ref"), str):
                 yield each["$ref"]
-            waiting += [value for key, value in each.items() if key not in _DATA or isinstance(each.get("type"), dict)]
+            waiting += [value for key, value in each.items() if key not in DATA or isinstance(each.get("type"), dict)]
         elif isinstance(each, list):
             waiting += each

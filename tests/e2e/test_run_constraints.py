@@ -49,10 +49,42 @@ def test_gbnf_and_lark_are_told_apart(phiplug, tmp_path):
         (["--regex", "a", "--json-compact"], "there is no JSON schema"),
         (["--no-forced-tokens"], "nothing forces tokens"),
         (["--json-schema", "nowhere.json"], "nowhere.json cannot be read"),
+        (["--json-schema", ""], "cannot be read"),
+        (["--regex", ""], "regex: is empty"),
+        (["--choice", ""], "choice: has an empty text"),
+        (["--grammar", ""], "cannot be read"),
     ],
 )
 def test_what_is_wrong_is_said_before_a_model_is_loaded(phiplug, arguments, said):
     ran = phiplug("run", "hello", "-m", "nowhere.gguf", *arguments)
+    assert (ran.code, ran.out) == (2, "")
+    assert said in ran.err
+    assert ran.err.count("\n") == 1
+
+
+FORMS = {
+    "no JSON": ("schema", "{", "is no JSON"),
+    "an array": ("schema", "[1]", "and not a JSON object"),
+    "false": ("schema", "false", "and not a JSON object"),
+    "no text": ("schema", "\xff", "is not UTF-8"),
+    "an unknown type": ("schema", '{"items": {"type": "nonsense"}}', "Invalid type: nonsense, at /items"),
+    "a reference to nothing": ("schema", '{"items": {"$ref": "#/$defs/a"}}', "'/$defs/a' does not exist, at /items"),
+    "a reference to the network": ("schema", '{"$ref": "https://example.org"}', "nothing is fetched"),
+    "300 levels": ("schema", '{"items":' * 300 + "{}" + "}" * 300, "recursion limit"),
+    "look-ahead": ("schema", '{"items": {"type": "string", "pattern": "(?=a)"}}', "not supported, at /items"),
+    "what nothing enforces": ("schema", '{"not": {}}', "or --schema-lenient, makes it a warning"),
+    "Lark without a rule": ("grammar", "start: foo", 'unknown name: "foo"'),
+    "GBNF without a rule": ("grammar", "root ::= foo", "line 1, column 10: Rule 'foo' not found"),
+    "an empty file": ("grammar", "", "grammar: is empty"),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_form_that_is_not_sound_is_refused_in_one_line_before_a_model_is_loaded(phiplug, tmp_path, name):
+    kind, text, said = FORMS[name]
+    (tmp_path / "form").write_bytes(text.encode("latin-1"))
+    flag = {"schema": "--json-schema", "grammar": "--grammar"}[kind]
+    ran = phiplug("run", "hello", "-m", "nowhere.gguf", flag, str(tmp_path / "form"))
     assert (ran.code, ran.out) == (2, "")
     assert said in ran.err
     assert ran.err.count("\n") == 1

@@ -29,6 +29,8 @@ SCHEMAS = [
 DEFAULT = SamplingParams(seed=1)
 GREEDY = SamplingParams(temperature=0.0, seed=1)
 HOT = SamplingParams(temperature=2.0, top_p=1.0, repeat_penalty=1.3, frequency_penalty=0.5, seed=1)
+MUTUAL = '{"$defs": {"a": {"properties": {"y": {"$ref": "#/$defs/a"}, "z": {"if": {}}}}}, "$ref": "#/$defs/a"}'
+MANY = json.dumps({"type": "object", "properties": {f"p{index}": {"type": "integer"} for index in range(5000)}})
 REQUIRED = {"type": "object", "properties": {"answer": {"type": "boolean"}}, "required": ["answer"]} | {
     "additionalProperties": False
 }
@@ -252,7 +254,14 @@ def test_white_space_is_bounded():
         ("json_schema", "[" * 100_000, "json_schema: is no JSON"),
         ("json_schema", "[1]", "and not a JSON object"),
         ("json_schema", "false", "and not a JSON object"),
-        ("json_schema", '{"type": "nonsense"}', "Invalid type: nonsense"),
+        ("json_schema", '{"type": "nonsense"}', "Invalid type: nonsense$"),
+        ("json_schema", '{"items": {"properties": {"a/b": {"type": "nonsense"}}}}', "at /items/properties/a~1b$"),
+        ("json_schema", '{"items": {"$ref": "#/$defs/x"}, "$defs": {"x": {"anyOf": [{}, {"not": {}}]}}}', "x/anyOf/1 "),
+        ("json_schema", MUTUAL, "at /\\$defs/a/properties/z "),
+        ("json_schema", '{"$ref": "#"}', "allows no answer of at least one token"),
+        ("json_schema", '{"enum": []}', "Unsatisfiable schema: anyOf is empty"),
+        ("json_schema", '{"minimum": 3, "maximum": 1, "type": "integer"}', "Unsatisfiable schema: minimum"),
+        ("json_schema", MANY, "Current row has 20007 items; max is 2000"),
         ("json_schema", '{"$ref": "#/$defs/x"}', "Pointer '/\\$defs/x' does not exist"),
         ("json_schema", '{"$ref": "https://example.org/s"}', "is not in the schema itself"),
         ("json_schema", '{"properties": {"a": {"$ref": "file:///etc/passwd"}}}', "is not in the schema itself"),
@@ -267,11 +276,17 @@ def test_white_space_is_bounded():
         ("json_schema", " " * 262_145, "longer than 256 KB"),
         ("json", "{}", "json: has no source"),
         ("regex", "", "regex: is empty"),
-        ("regex", "[", "unclosed character class"),
+        ("regex", "a\nb[", "regex: unclosed character class, column 5$"),
+        ("regex", "a(?=b)", "regex: look-around, including look-ahead and look-behind, is not supported, column 2$"),
+        ("regex", "a\\b", "regex: lookarounds not supported yet"),
+        ("regex", "a{100000}", "regex: lexer error: too many expressions"),
+        ("regex", "(a{1000}){1000}", "regex: lexer error: too many expressions"),
         ("regex", "(a*)?", None),
         ("choice", (), "choice: is a tuple of at least one text"),
         ("choice", ("a", ""), "choice: has an empty text"),
         ("lark", "start: foo", 'grammar: .*unknown name: "foo"'),
+        ("lark", "start: <eos>", "grammar: names a control token"),
+        ("lark", "start: start", "allows no answer of at least one token"),
         ("lark", 'start: ""', "allows no answer of at least one token"),
         ("gbnf", 'root ::= "a" |\n    b', "grammar: line 2, column 5: Rule 'b' not found"),
         ("gbnf", 'root ::= "a" <[12]>', "line 1, column 14: <\\[12\\]> names a token"),
@@ -292,10 +307,25 @@ def test_what_is_not_sound_is_refused_in_one_line(kind, source, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_constraint_is_checked_without_a_model():
-    check(schema())
-    with pytest.raises(InvalidParameter, match="not"):
-        check(schema({"not": {}}))
+@pytest.mark.parametrize(
+    ("kind", "source"),
+    [
+        ("json_schema", '{"not": {}}'),
+        ("json_schema", '{"$ref": "#"}'),
+        ("regex", "a{100000}"),
+        ("lark", 'start: ""'),
+        ("lark", "start: <[3]> foo"),
+        ("gbnf", "root ::= root"),
+    ],
+)
+def test_what_is_not_sound_is_known_without_a_model(kind, source):
+    with pytest.raises(InvalidParameter):
+        check(Constraint(kind, source))
+
+
+@pytest.mark.parametrize("constraint", [schema(), Constraint("json"), Constraint("lark", 'start: <[5000]> "a"')])
+def test_what_is_sound_passes_without_a_model(constraint):
+    check(constraint)
 
 
 def test_data_in_a_schema_is_no_reference():
