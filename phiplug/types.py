@@ -95,6 +95,11 @@ class Constraint:
         if self.kind == "json_schema":
             self._check_schema()
 
+    @classmethod
+    def of_grammar(cls, source: str, *, force: bool = True) -> Constraint:
+        """Return the constraint of a grammar in llama.cpp's form, whose rules have `::=`, or else in Lark's."""
+        return cls("gbnf" if "::=" in source else "lark", source, force)
+
     @property
     def name(self) -> str:
         """What errors call it: the flag of the command line, too."""

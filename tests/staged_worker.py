@@ -21,12 +21,13 @@ class StagedChild:
 
     def __init__(self, pid, *, slots, dies_in=None, cannot_load=None):
         self.pid = pid
-        self.steps = 0
+        self.steps = self.compiled = 0
         self.paused = False
         self._dies_in, self._cannot_load = dies_in, cannot_load
         model = phiplug_toy.load(ModelFiles("toy", phiplug_toy.CORPUS, phiplug_toy.FORMAT), LoadOptions(slots=slots))
         self._info = EngineInfo("toy", model.info)
-        self.worker = Worker(Scheduler(GuardedModel(model, "toy"), ByteTokenizer()))
+        self.worker = Worker(Scheduler(GuardedModel(model, "toy"), ByteTokenizer()), self._compiled)
+        self._loop = asyncio.get_running_loop()
         self._decoder, self._said = Decoder(), deque()
         self._code = None
         self._news = asyncio.Event()
@@ -38,9 +39,19 @@ class StagedChild:
                 self.say(Loaded(self._info) if failed is None else NotLoaded(failed))
                 if failed is not None:
                     self.end(0)
-            elif (failed := self.worker.obey(came)) is not None:
-                self.say(failed)
+            else:
+                self._obey(came)
         self._news.set()
+
+    def _obey(self, message):
+        if (answer := self.worker.obey(message)) is not None:
+            self.say(answer)
+        self._news.set()
+
+    def _compiled(self, message):
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._obey, message)
+            self.compiled += 1
 
     def say(self, message):
         self._said.extend(Decoder().feed(encode(message)))

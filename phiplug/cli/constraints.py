@@ -89,8 +89,7 @@ class ConstraintFlags:
             return Constraint("regex", self.regex, force)
         if self.choice is not None:
             return Constraint("choice", tuple(self.choice), force)
-        source = read_text("grammar", self.grammar or "")
-        return Constraint("gbnf" if "::=" in source else "lark", source, force)
+        return Constraint.of_grammar(read_text("grammar", self.grammar or ""), force=force)
 
 
 def cut_off(constraint: Constraint) -> str:

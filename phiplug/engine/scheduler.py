@@ -36,13 +36,16 @@ QUEUE = 256
 
 
 class Scheduler:
-    """The sequences of one model: those that wait, those that run, and the pass that was asked for."""
+    """The sequences of one model: those that wait, those that run, and the pass that was asked for.
+
+    `grammars` compiles their constraints; a thread may have one compiled there before it is brought here.
+    """
 
     def __init__(self, model: GuardedModel, tokenizer: Tokenizer) -> None:
         """Drive `model`, all of whose slots are empty."""
         self._model = model
         self._tokenizer = tokenizer
-        self._grammars = Grammars(tokenizer, model.info.vocab_size)
+        self.grammars = Grammars(tokenizer, model.info.vocab_size)
         self._slots = Slots(model)
         self._row = Row(model.info.vocab_size)
         self._arrived: deque[Sequence] = deque()  # appended to by any thread, emptied by the next step
@@ -294,7 +297,7 @@ class Scheduler:
             limit=min(request.max_tokens, info.context_length - len(request.prompt_ids) + 1),
             started=time.perf_counter(),
             row=self._row,
-            guide=self._grammars.guide(request.constraint) if request.constraint else None,
+            guide=self.grammars.guide(request.constraint) if request.constraint else None,
         )
         return Sequence(answer, chunk=info.chunk)
 

@@ -6,6 +6,7 @@ Every endpoint that generates text goes through `respond`; what differs between 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,11 +14,12 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from starlette.responses import JSONResponse, Response
 
+from phiplug.errors import InvalidParameter
 from phiplug.server.answers import Answer, submit
 from phiplug.server.catalog import admit
 from phiplug.server.eventstream import EventStream
 from phiplug.server.ports import Work
-from phiplug.server.problems import Json, Problem, problem_of
+from phiplug.server.problems import Json, Problem, about, problem_of
 from phiplug.server.service import service_of
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ class Asked:
         requests: one for each prompt.
         choices: so many answers to each.
         ignored: names of fields that were passed over.
+        form_field: the field that asks for a form of the answers; errors of their constraint name it.
     """
 
     model: ServedModel
@@ -48,6 +51,7 @@ class Asked:
     requests: Sequence[Request]
     choices: int = 1
     ignored: tuple[str, ...] = ()
+    form_field: str = ""
 
     @property
     def count(self) -> int:
@@ -93,18 +97,32 @@ async def respond(http: HttpRequest, asked: Asked, form: Form, *, stream: bool) 
     )
     service.enter()
     try:
-        events = await submit(asked.engine, _works(http, asked))
+        with _naming_the_form(asked):
+            events = await submit(asked.engine, _works(http, asked))
     except BaseException:
         service.leave()
         raise
     if stream:
         return _streamed(http, asked, form, events, headers)
     try:
-        answers = await _until_gone(http, service, _gather(service, asked, events))
+        with _naming_the_form(asked):
+            answers = await _until_gone(http, service, _gather(service, asked, events))
     finally:
         await events.aclose()
         service.leave()
     return JSONResponse(form.whole(answers), headers=headers)
+
+
+@contextlib.contextmanager
+def _naming_the_form(asked: Asked) -> Iterator[None]:
+    """Have errors of a constraint name the field that asks for it."""
+    try:
+        yield
+    except InvalidParameter as error:
+        constraint = asked.requests[0].constraint
+        if constraint is None or error.name != constraint.name:
+            raise
+        raise about(asked.form_field, error) from None
 
 
 def _streamed(http: HttpRequest, asked: Asked, form: Form, events: Events, headers: dict[str, str]) -> EventStream:

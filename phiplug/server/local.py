@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 from phiplug.engine import merged
@@ -47,7 +48,10 @@ class LocalEngine:
 
     async def submit(self, work: Work) -> LocalEvents:
         """Queue a request; raises what `Engine.submit` does."""
-        events = LocalEvents(self._engine.choices(work.request, work.choices, self._finished), self._open.discard)
+        begin = partial(self._engine.choices, work.request, work.choices, self._finished)
+        compiles = work.request.constraint is not None  # which may take seconds
+        streams = await asyncio.to_thread(begin) if compiles else begin()
+        events = LocalEvents(streams, self._open.discard)
         self._open.add(events)
         events.start()
         return events

@@ -97,7 +97,7 @@ _ANTHROPIC = {
     429: "rate_limit_error",
     503: "overloaded_error",
 }
-_FIELDS = {"dialect": "sampling_dialect"}
+_FIELDS = {"dialect": "sampling_dialect", "ignore_stop_ids": "ignore_eos"}
 """Parameters that HTTP spells otherwise."""
 
 _CODES: dict[type, str] = {
@@ -132,6 +132,11 @@ def _param(error: PhiplugError, prompt: str) -> str | None:
     if isinstance(error, InvalidParameter):
         return prompt if error.name == "prompt" else _FIELDS.get(error.name, error.name)
     return prompt if isinstance(error, PromptTooLong | TemplateFailed) else None
+
+
+def about(field: str, error: InvalidParameter) -> InvalidParameter:
+    """Return an error that says the same of `field`, as HTTP calls the parameter."""
+    return type(error)(field, error.message.removeprefix(f"{error.name}: "), hint=error.hint)
 
 
 def unexpected(error: Exception) -> PhiplugError:

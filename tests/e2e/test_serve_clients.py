@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 SAY_HI = [{"role": "user", "content": "Say hi."}]
@@ -83,3 +85,41 @@ def test_anthropic_raises_its_own_errors(anthropic):
         anthropic.messages.create(
             model="t", max_tokens=4, messages=SAY_HI, tools=[{"name": "f", "input_schema": {"type": "object"}}]
         )
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"colour": {"enum": ["red", "blue"]}},
+    "required": ["colour"],
+    "additionalProperties": False,
+}
+NAMED = {"name": "n", "strict": True, "schema": SCHEMA}
+
+
+def test_openai_gets_answers_of_a_form(openai):
+    form = {"type": "json_schema", "json_schema": NAMED}
+    chat = openai.chat.completions.create(model="t", messages=SAY_HI, response_format=form)
+    response = openai.responses.create(model="t", input="Say hi.", text={"format": {"type": "json_schema", **NAMED}})
+    for said in (chat.choices[0].message.content, response.output_text):
+        assert json.loads(said)["colour"] in ("red", "blue")
+    chosen = openai.chat.completions.create(
+        model="t", messages=SAY_HI, extra_body={"structured_outputs": {"choice": ["yes", "no"]}}
+    )
+    assert chosen.choices[0].message.content in ("yes", "no")
+
+
+def test_openai_is_told_which_field_holds_a_schema_that_cannot_be_enforced(openai):
+    import openai as module
+
+    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "array", "uniqueItems": True}}}
+    for stream in (False, True):
+        with pytest.raises(module.BadRequestError, match="uniqueItems") as wrong:
+            openai.chat.completions.create(model="t", messages=SAY_HI, response_format=form, stream=stream)
+        assert wrong.value.param == "response_format.json_schema.schema"
+
+
+def test_anthropic_gets_answers_of_a_form(anthropic):
+    answer = anthropic.messages.create(
+        model="t", max_tokens=99, messages=SAY_HI, output_config={"format": {"type": "json_schema", "schema": SCHEMA}}
+    )
+    assert json.loads(answer.content[0].text)["colour"] in ("red", "blue")

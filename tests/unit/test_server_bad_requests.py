@@ -14,6 +14,10 @@ def user(content):
     return [{"role": "user", "content": content}]
 
 
+def schema(written):
+    return {"type": "json_schema", "json_schema": {"name": "n", "schema": written}}
+
+
 CHAT_FIELDS = [
     ("temperature", -1),
     ("temperature", 2.1),
@@ -59,7 +63,32 @@ CHAT_FIELDS = [
     ("stream_options.include", None),
     ("tools", [{"type": "function"}]),
     ("tool_choice", "required"),
-    ("response_format", {"type": "json_object"}),
+    ("response_format", 3),
+    ("response_format.type", {"type": "structural_tag"}),
+    ("response_format.type", {}),
+    ("response_format.schema", {"type": "json_object", "schema": {}}),
+    ("response_format.json_schema", {"type": "json_schema"}),
+    ("response_format.json_schema.schema", schema(None)),
+    ("response_format.json_schema.schema", schema("{")),
+    ("response_format.json_schema.schema", schema("3")),
+    ("response_format.json_schema.schema", schema({"not": {"type": "string"}})),
+    ("response_format.json_schema.schema", schema({"$ref": "https://example.org/a"})),
+    ("response_format.json_schema.schema", schema({"type": "array", "uniqueItems": True})),
+    ("response_format.json_schema.schema", schema({"type": "string", "format": "colour"})),
+    ("structured_outputs", {}),
+    ("structured_outputs", {"regex": "a", "choice": ["a"]}),
+    ("structured_outputs.regex", {"regex": "("}),
+    ("structured_outputs.regex", {"regex": ""}),
+    ("structured_outputs.choice", {"choice": []}),
+    ("structured_outputs.choice", {"choice": "a"}),
+    ("structured_outputs.choice", {"choice": ["a", 3]}),
+    ("structured_outputs.grammar", {"grammar": "root ::= nowhere"}),
+    ("structured_outputs.json_object", {"json_object": False}),
+    ("structured_outputs.structural_tag", {"structural_tag": "{}"}),
+    ("json_schema", {"type": "nothing"}),
+    ("grammar", "root ::= ("),
+    ("grammar", 3),
+    ("guided_json", {}),
     ("store", True),
     ("service_tier", "flex"),
     ("reasoning_effort", "low"),
@@ -107,6 +136,17 @@ TEXTS = [
     ("stream", {"prompt": "a", "echo": True, "logprobs": 0, "stream": True}),
     ("prompt", {"prompt": "a" * 600}),
 ]
+FORMS = [
+    ("ignore_eos", CHAT, {"messages": SAY_HI, "ignore_eos": True, "grammar": 'root ::= "a"'}),
+    ("grammar", CHAT, {"messages": SAY_HI, "response_format": {"type": "json_object"}, "grammar": 'root ::= "a"'}),
+    ("grammar", CHAT, {"messages": SAY_HI, "stream": True, "grammar": "root ::= ("}),
+    ("json_schema", TEXT, {"prompt": ["a", "b"], "json_schema": {"not": {}}}),
+    (
+        "text.format.schema",
+        "/v1/responses",
+        {"input": "a", "text": {"format": {"type": "json_schema", "schema": {"if": {}}}}},
+    ),
+]
 RAW = [
     b"",
     b"{",
@@ -124,6 +164,7 @@ CASES = [
     *[(CHAT, {"messages": SAY_HI, name: value}, name) for name, value in CHAT_FIELDS],
     *[(CHAT, {"messages": value}, name) for name, value in MESSAGES],
     *[(TEXT, value, name) for name, value in TEXTS],
+    *[(path, body, name) for name, path, body in FORMS],
     *[(CHAT, raw, None) for raw in RAW],
 ]
 

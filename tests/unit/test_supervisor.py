@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+import threading
 from dataclasses import replace
 
 import pytest
@@ -23,7 +25,8 @@ from phiplug.errors import (
 )
 from phiplug.server.ports import Work
 from phiplug.server.worker import Load, Supervisor
-from phiplug.types import Request, SamplingParams
+from phiplug.text import constraint as constraint_module
+from phiplug.types import Constraint, Request, SamplingParams
 
 SAMPLING = SamplingParams(temperature=1.2, top_p=1.0, repeat_penalty=1.2, seed=5)
 
@@ -254,3 +257,48 @@ def test_an_error_of_the_supervisor_itself_leaves_nobody_waiting(caplog):
 def test_a_model_that_cannot_be_loaded_at_first_is_an_error_of_the_start(life, error):
     with pytest.raises(error):
         on_stage(Stage(life), one)
+
+
+WORD = Constraint("regex", "[a-z]{9}")
+
+
+def test_a_constraint_holds_in_the_worker_and_after_its_death():
+    for life in ({}, {"dies_in": 5}):
+        ((chunks, error),) = on_stage(Stage(life), lambda it: answers(it, [work(constraint=WORD)]))
+        assert error is None
+        assert re.fullmatch("[a-z]{9}", "".join(chunk.text for chunk in chunks[0]))
+
+
+def test_a_constraint_that_cannot_be_kept_is_refused_before_any_event():
+    async def act(supervisor):
+        with pytest.raises(InvalidParameter, match="json_schema"):
+            await supervisor.submit(work(constraint=Constraint("json_schema", '{"not": {}}')))
+        assert supervisor.status.open == 0
+        return await answers(supervisor)
+
+    assert all(error is None for _, error in on_stage(Stage(), act))
+
+
+def test_a_request_that_is_cancelled_while_its_constraint_is_compiled_never_begins(monkeypatch):
+    may_end = threading.Event()
+    compiled = constraint_module._compiled
+
+    def slowly(*arguments):
+        assert may_end.wait(30)
+        return compiled(*arguments)
+
+    async def act(supervisor):
+        monkeypatch.setattr(constraint_module, "_compiled", slowly)
+        asking = asyncio.create_task(supervisor.submit(work(constraint=WORD)))
+        quick = await answers(supervisor)
+        assert all(error is None for _, error in quick)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        may_end.set()
+        while not supervisor._child.compiled:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0)  # the worker is told
+        return supervisor.status.open, supervisor._child.worker.is_idle
+
+    assert on_stage(Stage(), act) == (0, True)

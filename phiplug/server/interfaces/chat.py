@@ -12,6 +12,7 @@ from starlette.responses import Response
 from phiplug.errors import InvalidParameter
 from phiplug.server.exchange import Asked, respond
 from phiplug.server.fields import Given, Table, accepted, flag, honoured, integer, refused
+from phiplug.server.interfaces.constraints import FORMS, demand_of
 from phiplug.server.interfaces.openai import Head, OpenAIForm, wants_counts
 from phiplug.server.interfaces.sampling import (
     MODEL,
@@ -40,6 +41,7 @@ FIELDS = Table(
     honoured("max_tokens", "an integer from 1; to the context's end if it is left out", integer(1)),
     honoured("max_completion_tokens", "the same; where both are there they are equal", integer(1)),
     *OPENAI,
+    *FORMS,
     honoured("logprobs", "true gives each token's log-probability", flag),
     honoured(
         "top_logprobs", f"0 to {MAX_LOGPROBS} of the likeliest tokens; needs `logprobs`", integer(0, MAX_LOGPROBS)
@@ -52,7 +54,6 @@ FIELDS = Table(
     accepted("functions", []),
     accepted("function_call", "none", "auto"),
     accepted("parallel_tool_calls", True, False),
-    accepted("response_format", {"type": "text"}),
     accepted("store", False),
     accepted("service_tier", "auto", "default"),
     accepted("modalities", ["text"]),
@@ -74,7 +75,7 @@ async def create(http: HttpRequest) -> Response:
     engine = model.engine(given.get("backend"))
     wanted = Wanted(max_tokens=_max_tokens(given), logprobs=_logprobs(given), templated=True)
     request = request_of(given, await model.encode(given["messages"]), engine, wanted)
-    asked = Asked(model, engine, (request,), given.get("n", 1), given.ignored)
+    asked = Asked(model, engine, (request,), given.get("n", 1), given.ignored, demand_of(given).field)
     form = ChatForm(
         Head.of(http, asked, "chatcmpl"),
         asked.choices,

@@ -12,7 +12,8 @@ from starlette.responses import Response
 from phiplug import checks
 from phiplug.errors import InvalidParameter
 from phiplug.server.exchange import Asked, respond
-from phiplug.server.fields import Given, Table, accepted, array, flag, honoured, integer, refused
+from phiplug.server.fields import Given, Table, accepted, array, flag, honoured, integer
+from phiplug.server.interfaces.constraints import FORMS, demand_of
 from phiplug.server.interfaces.openai import Head, OpenAIForm, wants_counts
 from phiplug.server.interfaces.sampling import (
     MODEL,
@@ -67,6 +68,7 @@ FIELDS = Table(
         integer(0),
     ),
     *OPENAI,
+    *FORMS,
     honoured("echo", "true repeats the prompt before the answer", flag),
     honoured(
         "logprobs",
@@ -80,7 +82,6 @@ FIELDS = Table(
     accepted("suffix", ""),
     accepted("store", False),
     accepted("service_tier", "auto", "default"),
-    refused("response_format", "is not served yet"),
 )
 
 
@@ -93,7 +94,7 @@ async def create(http: HttpRequest) -> Response:
     engine = model.engine(given.get("backend"))
     prompt_ids = [tuple(each) if not isinstance(each, str) else await model.encode(each) for each in given["prompt"]]
     requests = [request_of(given, ids, engine, _wanted(given, ids)) for ids in prompt_ids]
-    asked = Asked(model, engine, requests, given.get("n", 1), given.ignored)
+    asked = Asked(model, engine, requests, given.get("n", 1), given.ignored, demand_of(given).field)
     form = TextForm(
         Head.of(http, asked, "cmpl"),
         asked.choices,

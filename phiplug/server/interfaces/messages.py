@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from phiplug.errors import InvalidParameter
 from phiplug.server.exchange import Asked, event, respond
 from phiplug.server.fields import Given, Table, accepted, honoured, integer, mapping, refused, stops
+from phiplug.server.interfaces.constraints import OUTPUT_CONFIG, STRUCTURED, demand_of
 from phiplug.server.interfaces.sampling import MODEL, STREAM, Wanted, drawing, request_of
 from phiplug.server.interfaces.turns import content, messages, role
 from phiplug.server.service import read, service_of
@@ -43,6 +44,8 @@ FIELDS = Table(
     *_PROMPT,
     *drawing(1),
     honoured("top_k", "an integer from 0; 0 is off", integer(0)),
+    OUTPUT_CONFIG,
+    STRUCTURED,
     honoured("stop_sequences", "at most 16 texts", stops),
     STREAM,
     honoured("metadata", "an object; nothing is done with it", mapping),
@@ -71,9 +74,8 @@ async def create(http: HttpRequest) -> Response:
     request = request_of(given, ids, engine, Wanted(max_tokens=given["max_tokens"], templated=True))
     name = f"msg_{http.scope['state']['request_id']}"
     form = MessageForm(name, model.name, len(ids), given["stop"], model.tokenizer)
-    return await respond(
-        http, Asked(model, engine, (request,), 1, given.ignored), form, stream=given.get("stream", False)
-    )
+    asked = Asked(model, engine, (request,), 1, given.ignored, demand_of(given).field)
+    return await respond(http, asked, form, stream=given.get("stream", False))
 
 
 async def count_tokens(http: HttpRequest) -> Response:

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from phiplug import checks
 from phiplug.server.exchange import Asked, event, respond
 from phiplug.server.fields import Given, Table, accepted, array, honoured, integer, mapping, nested, refused, text
+from phiplug.server.interfaces.constraints import STRUCTURED, TEXT, Demand, demand_of
 from phiplug.server.interfaces.sampling import MODEL, OURS, STREAM, TRAVELLING, Wanted, drawing, request_of
 from phiplug.server.interfaces.turns import content, message, role
 from phiplug.server.service import read, service_of
@@ -54,7 +55,8 @@ FIELDS = Table(
     STREAM,
     honoured("stream_options", "`include_obfuscation` false", nested(Table(accepted("include_obfuscation", False)))),
     *TRAVELLING,
-    honoured("text", "`format` of the type text", nested(Table(accepted("format", {"type": "text"})))),
+    TEXT,
+    STRUCTURED,
     accepted("store", False),
     accepted("background", False),
     accepted("tools", []),
@@ -83,7 +85,7 @@ async def create(http: HttpRequest) -> Response:
     wanted = Wanted(max_tokens=given.get("max_output_tokens"), templated=True)
     request = request_of(given, await model.encode(said), engine, wanted)
     form = ResponseForm(http.scope["state"]["request_id"], int(service.clock()), model.name, given)
-    asked = Asked(model, engine, (request,), 1, given.ignored)
+    asked = Asked(model, engine, (request,), 1, given.ignored, demand_of(given).field)
     return await respond(http, asked, form, stream=given.get("stream", False))
 
 
@@ -155,6 +157,7 @@ class ResponseForm:
 
     def _response(self, status: str, output: list[Json], used: Usage | None) -> Json:
         given = self.given
+        asked = given.get("text")
         cut = {"reason": "max_output_tokens"} if status == "incomplete" else None
         return {
             "id": f"resp_{self.name}",
@@ -172,7 +175,7 @@ class ResponseForm:
             "previous_response_id": None,
             "store": False,
             "temperature": given.get("temperature", 1.0),
-            "text": {"format": {"type": "text"}},
+            "text": {"format": asked.written if isinstance(asked, Demand) else {"type": "text"}},
             "tool_choice": given.get("tool_choice", "auto"),
             "tools": [],
             "top_p": given.get("top_p", 1.0),

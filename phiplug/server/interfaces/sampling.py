@@ -21,6 +21,7 @@ from phiplug.server.fields import (
     stops,
     text,
 )
+from phiplug.server.interfaces.constraints import demand_of
 from phiplug.types import Request, SamplingParams
 
 if TYPE_CHECKING:
@@ -126,4 +127,5 @@ def request_of(given: Given, ids: tuple[int, ...], engine: EnginePort, wanted: W
         logprobs=wanted.logprobs,
         score_from=wanted.score_from,
         templated=wanted.templated,
+        constraint=demand_of(given).constraint,
     )

@@ -42,6 +42,8 @@ class Job:
         is_sent: the worker that lives now has it.
         deaths: how many workers died that had it.
         deaths_alone: how many of them had nothing else.
+        begun: set once a worker has compiled the request's constraint, or the request is over.
+        error: what ended it, or None.
     """
 
     def __init__(self, key: int, work: Work) -> None:
@@ -50,6 +52,8 @@ class Job:
         self.is_sent = False
         self.deaths = 0
         self.deaths_alone = 0
+        self.begun = asyncio.Event()
+        self.error: PhiplugError | None = None
         self.queue: asyncio.Queue[Event | PhiplugError | None] = asyncio.Queue()
         self._runs = [Run() for _ in range(work.choices)]
 
@@ -81,6 +85,8 @@ class Job:
 
     def end(self, error: PhiplugError | None = None) -> None:
         """Tell the reader that nothing more comes, and why, if it did not come to its end."""
+        self.error = error
+        self.begun.set()
         self.queue.put_nowait(error)
 
 
@@ -106,6 +112,16 @@ class JobEvents:
             self._over = True
             raise item
         return item
+
+    async def begun(self) -> None:
+        """Wait until the request's constraint is compiled; raises the error that ended it before any chunk."""
+        try:
+            await self._job.begun.wait()
+        except asyncio.CancelledError:
+            await self.aclose()
+            raise
+        if self._job.error is not None:
+            raise self._job.error
 
     async def aclose(self) -> None:
         """Cancel; the worker frees the slots before its next pass."""

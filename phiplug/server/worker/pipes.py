@@ -10,6 +10,7 @@ import queue
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from phiplug.server.worker.wire import Beat, Decoder, encode
@@ -17,11 +18,20 @@ from phiplug.server.worker.wire import Beat, Decoder, encode
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from phiplug.server.worker.wire import FromWorker, ToWorker
+    from phiplug.errors import PhiplugError
+    from phiplug.server.worker.wire import Begin, FromWorker, ToWorker
 
 BEAT_S = 1.0
 FAREWELL_S = 5.0
 """How long a worker whose supervisor has gone may take for the step that runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """Says within this process that a request's constraint is compiled, or why it cannot be."""
+
+    begin: Begin
+    error: PhiplugError | None
 
 
 class Inbox:
@@ -29,13 +39,17 @@ class Inbox:
 
     def __init__(self, pipe: BinaryIO) -> None:
         self._pipe = pipe
-        self._messages: queue.SimpleQueue[ToWorker | None] = queue.SimpleQueue()
+        self._messages: queue.SimpleQueue[ToWorker | Compiled | None] = queue.SimpleQueue()
 
     def start(self) -> None:
         """Begin to read."""
         threading.Thread(target=self._read, daemon=True, name="phiplug-inbox").start()
 
-    def get(self, *, wait: bool) -> ToWorker | None:
+    def put(self, message: Compiled) -> None:
+        """Say something from within this process."""
+        self._messages.put(message)
+
+    def get(self, *, wait: bool) -> ToWorker | Compiled | None:
         """Return the next message.
 
         Raises:

@@ -10,18 +10,19 @@ import os
 import queue
 import signal
 import sys
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
 from phiplug.engine.autotune import settle_threads
-from phiplug.errors import PhiplugError
+from phiplug.errors import BackendFailed, PhiplugError
 from phiplug.load import load
 from phiplug.server.ports import EngineInfo, Event
-from phiplug.server.worker.pipes import Inbox, Outbox, Pulse
-from phiplug.server.worker.wire import Begin, Cancel, Load, Loaded, NotLoaded, Produced
+from phiplug.server.worker.pipes import Compiled, Inbox, Outbox, Pulse
+from phiplug.server.worker.wire import Begin, Begun, Cancel, Load, Loaded, NotLoaded, Produced
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from phiplug.engine import Scheduler
     from phiplug.engine.sequence import Sequence
@@ -34,10 +35,16 @@ MEASURED = "Once upon a time, in a village by the sea, there lived a clockmaker 
 
 
 class Worker:
-    """The requests of one scheduler: it obeys messages, makes steps, and says what each has brought."""
+    """The requests of one scheduler: it obeys messages, makes steps, and says what each has brought.
 
-    def __init__(self, scheduler: Scheduler) -> None:
+    Constraints are compiled by threads beside the loop, since that may take seconds in which others go on.
+    """
+
+    def __init__(self, scheduler: Scheduler, compiled: Callable[[Compiled], None]) -> None:
+        """Serve `scheduler`; `compiled` is called by other threads, and has `obey` take what it is given."""
         self._scheduler = scheduler
+        self._compiled = compiled
+        self._compiling: set[int] = set()  # keys of requests
         self._places: dict[Sequence, tuple[int, int]] = {}  # the key of its request, and which choice it is
 
     @property
@@ -45,28 +52,58 @@ class Worker:
         """Whether a step would do nothing."""
         return self._scheduler.is_idle
 
-    def obey(self, message: ToWorker) -> Produced | None:
+    def obey(self, message: ToWorker | Compiled) -> Begun | Produced | None:
         """Begin or cancel a request; one that cannot begin has failed at once."""
         if isinstance(message, Cancel):
+            self._compiling.discard(message.key)
             for sequence, (key, _) in self._places.items():
                 if key == message.key:
                     sequence.cancelled = True
+        elif isinstance(message, Compiled):
+            return self._go_on(message)
         elif isinstance(message, Begin):
-            try:
-                self._begin(message)
-            except PhiplugError as error:
-                return Produced((), ((message.key, error),))
+            if message.work.request.constraint is None:
+                return self._begin(message)
+            self._compiling.add(message.key)
+            threading.Thread(target=self._compile, args=(message,), daemon=True, name="phiplug-compile").start()
         return None
 
     def step(self) -> Produced | None:
         """Make one step; return what it has brought, if anything."""
         return self._told(self._scheduler.step())
 
-    def _begin(self, message: Begin) -> None:
+    def _begin(self, message: Begin) -> Produced | None:
+        """Queue a request, or say why that cannot be."""
         asked = message.work.request
-        requests = [replace(asked.choice(index), replayed=drawn) for index, drawn in message.drawn.items()]
-        family = self._scheduler.add_family(requests)
+        try:
+            requests = [replace(asked.choice(index), replayed=drawn) for index, drawn in message.drawn.items()]
+            family = self._scheduler.add_family(requests)
+        except PhiplugError as error:
+            return Produced((), ((message.key, error),))
         self._places.update((each, (message.key, index)) for each, index in zip(family, message.drawn, strict=True))
+        return None
+
+    def _compile(self, message: Begin) -> None:
+        """Compile the constraint of a request; runs in a thread of its own."""
+        constraint, error = message.work.request.constraint, None
+        try:
+            if constraint is not None:
+                self._scheduler.grammars.guide(constraint)
+        except PhiplugError as raised:
+            error = raised
+        except BaseException as raised:  # noqa: BLE001  a panic of the parser is no Exception
+            error = BackendFailed(f"the parser of grammars failed: {raised}")
+        self._compiled(Compiled(message, error))
+
+    def _go_on(self, message: Compiled) -> Begun | Produced | None:
+        """Begin a request whose constraint is compiled, unless it was cancelled meanwhile."""
+        key = message.begin.key
+        if key not in self._compiling:
+            return None
+        self._compiling.remove(key)
+        if message.error is not None:
+            return Produced((), ((key, message.error),))
+        return self._begin(message.begin) or Begun(key)
 
     def _told(self, produced: Iterable[tuple[Sequence, Chunk]]) -> Produced | None:
         places = self._places
@@ -134,7 +171,7 @@ def main() -> None:
     else:
         with llm:
             outbox.put(Loaded(EngineInfo(llm.backend, llm.info)))
-            serve(Worker(llm.engine.scheduler), inbox, outbox, pulse)
+            serve(Worker(llm.engine.scheduler, inbox.put), inbox, outbox, pulse)
     outbox.close()
 
 

@@ -20,7 +20,7 @@ from phiplug.server.ports import EngineInfo, EngineStatus
 from phiplug.server.worker.health import Circuit, Watch
 from phiplug.server.worker.job import Job, JobEvents
 from phiplug.server.worker.machine import Child, Machine, ThisMachine
-from phiplug.server.worker.wire import Beat, Cancel, Load, Loaded, NotLoaded, Produced
+from phiplug.server.worker.wire import Beat, Begun, Cancel, Load, Loaded, NotLoaded, Produced
 
 if TYPE_CHECKING:
     from phiplug.engine.stream import Observer
@@ -104,7 +104,10 @@ class Supervisor:
         self._jobs[job.key] = job
         if self._state == "ready" and self._child is not None:
             self._child.send(job.begin())
-        return JobEvents(job, self._cancel)
+        events = JobEvents(job, self._cancel)
+        if work.request.constraint is not None:
+            await events.begun()
+        return events
 
     async def close(self) -> None:
         """End the worker when its step is done; open requests end in an error. May be called twice."""
@@ -164,13 +167,10 @@ class Supervisor:
 
     def _take(self, message: FromWorker) -> None:
         if isinstance(message, Produced):
-            for key, event in message.events:
-                if (job := self._jobs.get(key)) is not None:
-                    self._deliver(job, event)
-            for key, error in message.failures:
-                if (job := self._jobs.get(key)) is not None:
-                    self._end(job, error)
-                    self._tell_to_cancel(job)
+            self._hand_out(message)
+        elif isinstance(message, Begun):
+            if (job := self._jobs.get(message.key)) is not None:
+                job.begun.set()
         elif isinstance(message, Beat):
             self._watch.beat(message, self._machine.now())
         elif isinstance(message, Loaded):
@@ -214,6 +214,15 @@ class Supervisor:
         self._end(job, EngineDied("the process that computes died twice while it answered this request"))
 
     # One request
+
+    def _hand_out(self, produced: Produced) -> None:
+        for key, event in produced.events:
+            if (job := self._jobs.get(key)) is not None:
+                self._deliver(job, event)
+        for key, error in produced.failures:
+            if (job := self._jobs.get(key)) is not None:
+                self._end(job, error)
+                self._tell_to_cancel(job)
 
     def _deliver(self, job: Job, event: Event) -> None:
         is_new = job.take(event)

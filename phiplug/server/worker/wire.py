@@ -73,6 +73,13 @@ class NotLoaded:
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """A request whose constraint had to be compiled is queued."""
+
+    key: int
+
+
+@dataclass(frozen=True, slots=True)
 class Produced:
     """What one step of the loop has brought: events, and requests that failed, each with the key of its request."""
 
@@ -96,10 +103,10 @@ class Beat:
 
 
 ToWorker: TypeAlias = Load | Begin | Cancel
-FromWorker: TypeAlias = Loaded | NotLoaded | Produced | Beat
+FromWorker: TypeAlias = Loaded | NotLoaded | Begun | Produced | Beat
 
 _CLASSES: tuple[type, ...] = (
-    *(Load, Begin, Cancel, Loaded, NotLoaded, Produced, Beat),
+    *(Load, Begin, Cancel, Loaded, NotLoaded, Begun, Produced, Beat),
     *(Work, Request, SamplingParams, Constraint, Event, Chunk, Usage, Timings, TokenLogprob, EngineInfo, ModelInfo),
 )
 _CODES = {cls: code for code, cls in enumerate(_CLASSES)}
