@@ -23,8 +23,8 @@ from phiplug_toy.tokenizer import ByteTokenizer
 SAY_HI = [{"role": "user", "content": "Say hi."}]
 
 
-def served_model(name="toy", *, ctx_size=512, slots=4, backends=("toy",)):
-    tokenizer, template = ByteTokenizer(), ChatTemplate(CHAT_TEMPLATE)
+def served_model(name="toy", *, ctx_size=512, slots=4, backends=("toy",), template=CHAT_TEMPLATE):
+    tokenizer, template = ByteTokenizer(), ChatTemplate(template)
     options = LoadOptions(ctx_size=ctx_size, slots=slots)
     engines = {
         backend: LocalEngine(Engine(load(ModelFiles("toy", CORPUS, "toy"), options), tokenizer), backend)

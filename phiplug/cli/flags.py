@@ -26,21 +26,16 @@ DIALECTS = "Sampling as other programs have it"
 R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True)
-class ModelFlags:
-    """Which model, and how an engine is to load it."""
+Backends = Annotated[
+    list[str] | None,
+    typer.Option("-b", "--backend", rich_help_panel=MODEL, help="Repeat it.", show_default=False),
+]
 
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "-m",
-            "--model",
-            envvar="PHIPLUG_MODEL",
-            rich_help_panel=MODEL,
-            help="A path, an alias, hf:owner/repo or package:name/file.gguf.",
-            show_default="smollm2",
-        ),
-    ] = None
+
+@dataclass(frozen=True, slots=True)
+class EngineFlags:
+    """How an engine is to load a model."""
+
     device: Annotated[
         str | None, typer.Option("--device", rich_help_panel=MODEL, help="cpu, metal or cuda.", show_default="the best")
     ] = None
@@ -80,8 +75,25 @@ class ModelFlags:
         """Return what these flags say to an engine."""
         from phiplug.spi import LoadOptions
 
-        given = {each.name for each in fields(self)} & {each.name for each in fields(LoadOptions)}
+        given = {each.name for each in fields(EngineFlags)} & {each.name for each in fields(LoadOptions)}
         return LoadOptions(slots=slots, **{name: getattr(self, name) for name in given})
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFlags(EngineFlags):
+    """Which model, and how an engine is to load it."""
+
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "-m",
+            "--model",
+            envvar="PHIPLUG_MODEL",
+            rich_help_panel=MODEL,
+            help="A path, an alias, hf:owner/repo or package:name/file.gguf.",
+            show_default="smollm2",
+        ),
+    ] = None
 
     def load_on(self, backend: str, *, slots: int = 1) -> LLM:
         """Load the model that these flags name on a backend; a download shows a bar."""
@@ -121,10 +133,7 @@ class LoadFlags(ModelFlags):
 class BackendsFlags(ModelFlags):
     """Which model, on which engines."""
 
-    backends: Annotated[
-        list[str] | None,
-        typer.Option("-b", "--backend", rich_help_panel=MODEL, help="Repeat it.", show_default=False),
-    ] = None
+    backends: Backends = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,15 +260,18 @@ def takes(*groups: type) -> Callable[[Callable[..., R]], Callable[..., R]]:
 
 
 def _parameters(group: type) -> list[inspect.Parameter]:
+    """Return a parameter for each field, those first that say which model on which backend."""
     hints = get_type_hints(group, include_extras=True)
+    defaults = {field.name: field.default for field in fields(group)}
     return [
         inspect.Parameter(
-            field.name,
+            name,
             inspect.Parameter.KEYWORD_ONLY,
-            default=inspect.Parameter.empty if field.default is MISSING else field.default,
-            annotation=hints[field.name],
+            default=inspect.Parameter.empty if defaults[name] is MISSING else defaults[name],
+            annotation=hints[name],
         )
-        for field in fields(group)
+        for each in group.__mro__
+        for name in inspect.get_annotations(each)
     ]
 
 

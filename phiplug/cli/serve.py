@@ -8,12 +8,12 @@ import logging
 import os
 import sys
 import time
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from phiplug.cli.flags import MODEL, BackendsFlags, command_app, takes, template_source
+from phiplug.cli.flags import MODEL, Backends, EngineFlags, command_app, takes, template_source
 from phiplug.errors import InvalidParameter, NotInstalled
 from phiplug.userfiles import read_text
 
@@ -24,25 +24,52 @@ if TYPE_CHECKING:
 
 SERVER = "Server"
 KEY = "PHIPLUG_API_KEY"
+MODELS = "PHIPLUG_MODEL"
 
 app = command_app()
 
 
 @dataclass(frozen=True, slots=True)
-class ServeFlags:
-    """What is served, to whom and where."""
+class ServedFlags(EngineFlags):
+    """Which models, on which engines."""
 
-    more_models: Annotated[
+    models: Annotated[
         list[str] | None,
-        typer.Option("--also", rich_help_panel=MODEL, help="Another model; may be repeated.", show_default=False),
+        typer.Option("-m", "--model", rich_help_panel=MODEL, help="Repeat it.", show_default=f"${MODELS} or smollm2"),
     ] = None
-    served_name: Annotated[
-        str | None,
+    served_names: Annotated[
+        list[str] | None,
         typer.Option(
-            "--served-name", rich_help_panel=MODEL, help="What clients call the model.", show_default="its reference"
+            "--served-name",
+            rich_help_panel=MODEL,
+            help="What clients call the model; repeat it as `-m`.",
+            show_default="its reference",
         ),
     ] = None
+    backends: Backends = None
     slots: Annotated[int, typer.Option("--slots", rich_help_panel=MODEL, help="Answers computed side by side.")] = 8
+
+    def named(self) -> list[tuple[str | None, str | None]]:
+        """Return each model's reference, and what clients call it where that is given.
+
+        Raises:
+            InvalidParameter: there are more names than models, or two models would have one name.
+        """
+        models: list[str | None] = [*(self.models or ())] or [os.environ.get(MODELS) or None]
+        names: list[str | None] = [*(self.served_names or ())]
+        if len(names) > len(models):
+            raise InvalidParameter("served_name", f"{len(names)} names are more than {len(models)} models")
+        names += [None] * (len(models) - len(names))
+        called = [name or model for name, model in zip(names, models, strict=True)]
+        if twice := [each for each in called if called.count(each) > 1]:
+            raise InvalidParameter("served_name", f"two models are called {twice[0]}", hint="name each of them")
+        return list(zip(models, names, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class ServeFlags:
+    """To whom and where."""
+
     host: Annotated[str, typer.Option("--host", rich_help_panel=SERVER, help="Others than loopback need a key.")] = (
         "127.0.0.1"
     )
@@ -69,8 +96,8 @@ class ServeFlags:
 
 
 @app.command()
-@takes(BackendsFlags, ServeFlags)
-def serve(load: BackendsFlags, flags: ServeFlags) -> None:
+@takes(ServedFlags, ServeFlags)
+def serve(load: ServedFlags, flags: ServeFlags) -> None:
     """Answer HTTP requests as OpenAI's and Anthropic's servers do."""
     if any(importlib.util.find_spec(name) is None for name in ("fastapi", "uvicorn", "prometheus_client")):
         raise NotInstalled("the server's libraries are not installed", hint="pip install 'phiplug[serve]'")
@@ -87,10 +114,7 @@ def serve(load: BackendsFlags, flags: ServeFlags) -> None:
     settings = Settings(key=key, hosts=frozenset(hosts), lenient=flags.lenient, queue=flags.queue)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    names = [load.model, *(flags.more_models or ())]
-    opened = [
-        _open(replace(load, model=name), flags, flags.served_name if at == 0 else None) for at, name in enumerate(names)
-    ]
+    opened = [_open(load, model, name) for model, name in load.named()]
     models = [served for served, _ in opened]
 
     async def start() -> None:
@@ -121,7 +145,7 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _open(load: BackendsFlags, flags: ServeFlags, name: str | None) -> tuple[ServedModel, list[Supervisor]]:
+def _open(load: ServedFlags, model: str | None, name: str | None) -> tuple[ServedModel, list[Supervisor]]:
     """Find a model's files, read its tokenizer and template here, and plan a process for each backend."""
     from phiplug.cli.progress import DownloadBar
     from phiplug.load import choose_for, template_of, tokenizer_of
@@ -132,10 +156,10 @@ def _open(load: BackendsFlags, flags: ServeFlags, name: str | None) -> tuple[Ser
 
     plugins = Plugins.installed()
     engines: dict[str, Supervisor] = {}
-    options = load.options(flags.slots)
+    options = load.options(load.slots)
     orders = {field.name: getattr(options, field.name) for field in fields(Load) if hasattr(options, field.name)}
     for wanted in load.backends or ["auto"]:
-        files, backend = choose_for(load.model, plugins, backend=wanted, offline=load.offline, progress=DownloadBar())
+        files, backend = choose_for(model, plugins, backend=wanted, offline=load.offline, progress=DownloadBar())
         order = Load(**orders, reference=files.reference, backend=backend.name, offline=load.offline)
         engines[backend.name] = Supervisor(order, finished=plugins.request_finished)
     tokenizer, template = tokenizer_of(files, plugins), template_of(files, plugins, template_source(load.chat_template))

@@ -6,6 +6,7 @@ import asyncio
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from phiplug.errors import PromptTooLong, TemplateFailed
@@ -56,15 +57,20 @@ class ServedModel:
             raise Refused(400, "invalid_value", message, param="backend")
         return self.engines[backend]
 
-    async def encode(self, prompt: str | Sequence[Message]) -> tuple[int, ...]:
-        """Return the ids of a conversation, or of a text that is to be continued as it is."""
-        raw = isinstance(prompt, str)
+    async def encode(
+        self, prompt: str | Sequence[Message], variables: Mapping[str, object] = MappingProxyType({})
+    ) -> tuple[int, ...]:
+        """Return the ids of a conversation, or of a text that is to be continued as it is.
+
+        `variables` are for the chat template, which must read them.
+        """
+        options = PromptOptions(raw=isinstance(prompt, str), variables=variables)
         size = len(prompt) if isinstance(prompt, str) else sum(len(message.content) for message in prompt)
-        if self.template is None and not raw:
+        if self.template is None and not options.raw:
             raise TemplateFailed(f"{self.name} brings no chat template", hint="use /v1/completions")
         if size <= LONG_PROMPT:
-            return tuple(self.prompts.encode(prompt, PromptOptions(raw)))
-        return tuple(await asyncio.to_thread(self.prompts.encode, prompt, PromptOptions(raw)))
+            return tuple(self.prompts.encode(prompt, options))
+        return tuple(await asyncio.to_thread(self.prompts.encode, prompt, options))
 
 
 class Catalog:

@@ -97,7 +97,7 @@ _ANTHROPIC = {
     429: "rate_limit_error",
     503: "overloaded_error",
 }
-_FIELDS = {"dialect": "sampling_dialect", "ignore_stop_ids": "ignore_eos"}
+_FIELDS = {"dialect": "sampling_dialect", "ignore_stop_ids": "ignore_eos", "variables": "chat_template_kwargs"}
 """Parameters that HTTP spells otherwise."""
 
 _CODES: dict[type, str] = {

@@ -23,6 +23,20 @@ def test_a_served_model_answers_whole_and_as_a_stream(start):
     assert streamed.endswith("data: [DONE]\n\n")
 
 
+def test_every_model_is_served_by_its_name(start):
+    _, url = start("-m", "toy", "--served-name", "one", "--served-name", "two")
+    assert [model["id"] for model in httpx.get(f"{url}/v1/models").json()["data"]] == ["one", "two"]
+    answers = [httpx.post(f"{url}/v1/chat/completions", json={**BODY, "model": name}).json() for name in ("one", "two")]
+    assert answers[0]["choices"] == answers[1]["choices"]
+
+
+@pytest.mark.parametrize("names", [("--served-name", "a", "--served-name", "b"), ("-m", "toy")], ids=str)
+def test_names_that_fit_no_model_or_two_are_refused(phiplug, names):
+    ran = phiplug("serve", "-m", "toy", "-b", "toy", *names)
+    assert ran.code == 2
+    assert "served_name" in ran.err
+
+
 def test_the_key_comes_from_the_environment(start):
     _, url = start(key="secret")
     assert httpx.get(f"{url}/v1/models").status_code == 401

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from served import SAY_HI, ask, client_of, events, make, post, served_model
 
-from phiplug.server.interfaces import chat, completions, messages, responses
+from phiplug.server.interfaces import chat, completions, messages, models, responses
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 
@@ -157,6 +157,23 @@ def test_text_goes_to_ids_and_back():
     assert "message.role" in info["chat_template"]
 
 
+def test_variables_reach_a_chat_template_that_reads_them():
+    def tokens(**fields):
+        template = "{{ messages[0].content }}{% if thorough %} Take your time.{% endif %}"
+        answer = ask(
+            make(served_model(template=template)),
+            "POST",
+            "/tokenize",
+            {"messages": SAY_HI, "return_token_strs": True, **fields},
+        )
+        return "".join(answer.json()["token_strs"])
+
+    assert tokens() == "Say hi."
+    assert tokens(chat_template_kwargs={"thorough": True}) == "Say hi. Take your time."
+    told = {"chat_template_kwargs": {"thorough": 1}, "max_tokens": 1}
+    assert post(CHAT, say(**told)).json()["error"]["param"] == "chat_template_kwargs"
+
+
 def test_models_are_listed_and_shown_with_slashes_in_their_names():
     app = make(served_model("a/b:c"), served_model("d"))
     assert [model["id"] for model in ask(app, "GET", "/v1/models").json()["data"]] == ["a/b:c", "d"]
@@ -203,6 +220,9 @@ def test_metrics_count_requests_and_tokens_and_say_nothing_of_texts():
         ("/v1/completions", completions.FIELDS),
         ("/v1/responses", responses.FIELDS),
         ("/v1/messages", messages.FIELDS),
+        ("/v1/messages/count_tokens", messages.COUNT_FIELDS),
+        ("/tokenize", models.TOKENIZE_FIELDS),
+        ("/detokenize", models.DETOKENIZE_FIELDS),
     ],
 )
 def test_the_documentation_has_every_field(name, table):

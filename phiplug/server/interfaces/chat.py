@@ -24,7 +24,7 @@ from phiplug.server.interfaces.sampling import (
     request_of,
 )
 from phiplug.server.interfaces.spelling import Spelling
-from phiplug.server.interfaces.turns import OPENAI_MESSAGE, messages
+from phiplug.server.interfaces.turns import OPENAI_MESSAGE, TEMPLATE_KWARGS, messages
 from phiplug.server.service import read, service_of
 from phiplug.types import MAX_LOGPROBS
 
@@ -46,6 +46,7 @@ FIELDS = Table(
     honoured(
         "top_logprobs", f"0 to {MAX_LOGPROBS} of the likeliest tokens; needs `logprobs`", integer(0, MAX_LOGPROBS)
     ),
+    TEMPLATE_KWARGS,
     STREAM,
     STREAM_OPTIONS,
     *TRAVELLING,
@@ -63,7 +64,6 @@ FIELDS = Table(
     refused("prediction", _LATER),
     refused("web_search_options", "nothing is looked up here"),
     refused("chat_template", "the template is the server's, and never a request's"),
-    refused("chat_template_kwargs", "the template is the server's, and never a request's"),
 )
 
 
@@ -74,7 +74,8 @@ async def create(http: HttpRequest) -> Response:
     model = service.catalog.model(given.get("model"))
     engine = model.engine(given.get("backend"))
     wanted = Wanted(max_tokens=_max_tokens(given), logprobs=_logprobs(given), templated=True)
-    request = request_of(given, await model.encode(given["messages"]), engine, wanted)
+    ids = await model.encode(given["messages"], given.get("chat_template_kwargs", {}))
+    request = request_of(given, ids, engine, wanted)
     asked = Asked(model, engine, (request,), given.get("n", 1), given.ignored, demand_of(given).field)
     form = ChatForm(
         Head.of(http, asked, "chatcmpl"),

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from phiplug import checks
 from phiplug.errors import InvalidParameter
 from phiplug.server.fields import Table, flag, honoured, text
-from phiplug.server.interfaces.turns import OPENAI_MESSAGE, messages
+from phiplug.server.interfaces.turns import OPENAI_MESSAGE, TEMPLATE_KWARGS, messages
 from phiplug.server.problems import Json, Refused
 from phiplug.server.service import read, service_of
 from phiplug.text.tokenizer import with_bos
@@ -29,6 +29,7 @@ def ids(path: str, value: Any) -> tuple[int, ...]:  # Any: what JSON holds
 TOKENIZE_FIELDS = Table(
     honoured("prompt", "a text", text),
     honoured("messages", "a list of messages, instead of `prompt`", messages(OPENAI_MESSAGE)),
+    TEMPLATE_KWARGS,
     _MODEL,
     honoured("add_special_tokens", "true, as if it is left out, begins a text as the model asks for it", flag),
     honoured("return_token_strs", "true gives the tokens' texts too", flag),
@@ -74,7 +75,7 @@ async def tokenize(http: HttpRequest) -> Response:
     if (said is None) == (given.get("messages") is None):
         raise InvalidParameter("prompt", "give either it or messages")
     if said is None:
-        found = list(await model.encode(given["messages"]))
+        found = list(await model.encode(given["messages"], given.get("chat_template_kwargs", {})))
     else:
         plain = model.tokenizer.encode(said)
         found = with_bos(plain, model.tokenizer) if given.get("add_special_tokens", True) else plain

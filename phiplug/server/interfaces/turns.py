@@ -62,6 +62,10 @@ OPENAI_MESSAGE = Table(
 )
 """A message of /v1/chat/completions."""
 
+TEMPLATE_KWARGS = honoured(
+    "chat_template_kwargs", 'ours: variables that the chat template reads, as in {"enable_thinking": false}', mapping
+)
+
 
 def messages(table: Table) -> Check:
     """Check for at least one message, each with the fields of `table`."""
