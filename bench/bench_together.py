@@ -23,7 +23,8 @@ from phiplug.types import Request, SamplingParams
 
 STREAMS = 8
 CTX = 2048  # tokens of a slot
-NEW_TOKENS = 48
+NEW_TOKENS = 32
+ROUNDS = 5  # each takes seconds
 
 
 class BareBatch(BareLoop):
@@ -85,13 +86,13 @@ def together(llm: LLM, sampling: SamplingParams) -> float:
 def test_streams_together_greedy(benchmark: Benchmark, engines: Engines) -> None:
     ids = engines.llm.encode(PROMPT)
     peers = {"a bare batch and argmax": lambda: engines.bare.generate_together(ids, NEW_TOKENS)}
-    paired(benchmark, lambda: together(engines.llm, GREEDY), peers)
+    paired(benchmark, lambda: together(engines.llm, GREEDY), peers, rounds=ROUNDS)
 
 
 def test_streams_together_with_default_sampling(benchmark: Benchmark, engines: Engines) -> None:
     ids = engines.llm.encode(PROMPT)
     peers = {"a bare batch and argmax": lambda: engines.bare.generate_together(ids, NEW_TOKENS)}
-    paired(benchmark, lambda: together(engines.llm, DEFAULT), peers)
+    paired(benchmark, lambda: together(engines.llm, DEFAULT), peers, rounds=ROUNDS)
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, DEFAULT], ids=["greedy", "default"])
@@ -104,15 +105,20 @@ def test_one_stream_on_a_model_of_many_slots(benchmark: Benchmark, engines: Engi
 def test_a_stream_beside_a_long_prompt(benchmark: Benchmark, engines: Engines) -> None:
     """Its longest wait for a token, beside the time that the prompt's last chunk takes alone."""
     llm = engines.llm
-    long = tuple(np.random.default_rng(0).integers(100, 40_000, 3 * llm.info.chunk).tolist())
-    peers = {"the last chunk alone": lambda: prefill(llm, long) - prefill(llm, long[: 2 * llm.info.chunk])}
-    paired(benchmark, lambda: longest_wait(llm, long), peers, rounds=3)
+    long = tuple(np.random.default_rng(0).integers(100, 40_000, 2 * llm.info.chunk).tolist())
+    paired(
+        benchmark, lambda: longest_wait(llm, long), {"the last chunk alone": lambda: last_chunk(llm, long)}, rounds=3
+    )
 
 
-def prefill(llm: LLM, ids: tuple[int, ...]) -> float:
-    """Return the seconds that a prompt takes alone."""
-    request = Request(ids, GREEDY, max_tokens=1, ignore_stop_ids=True, reuse=False)
-    return llm.submit(request).completion().timings.prefill_s
+def last_chunk(llm: LLM, prompt: tuple[int, ...]) -> float:
+    """Return the seconds that the last chunk of a prompt takes alone, after those before it."""
+    whole = Request(prompt, GREEDY, max_tokens=1, ignore_stop_ids=True)
+    before = replace(whole, prompt_ids=prompt[: -llm.info.chunk], reuse=False)
+    llm.submit(before).completion()
+    answer = llm.submit(whole).completion()
+    assert answer.usage.cached_tokens == len(before.prompt_ids)
+    return answer.timings.prefill_s
 
 
 def longest_wait(llm: LLM, prompt: tuple[int, ...]) -> float:
