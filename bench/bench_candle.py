@@ -68,7 +68,7 @@ def program(files: ModelFiles) -> Iterator[subprocess.Popen[str]]:
 def test_speed(benchmark: Benchmark, models: tuple[Model, Model], program: subprocess.Popen[str], name: str) -> None:
     ours, llama_cpp = (contestant(model, WORKS[name]) for model in models)
     peers = {"llama-cpp": llama_cpp, "candle-transformers": lambda: asked(program, WORKS[name])}
-    paired(benchmark, ours, peers, rounds=5)
+    paired(benchmark, ours, peers, rounds=3)
 
 
 def contestant(model: Model, work: Work) -> Contestant:

@@ -24,7 +24,7 @@ class Benchmark(Protocol):
     def pedantic(self, target: Callable[..., object], **how: object) -> object: ...
 
 
-def paired(benchmark: Benchmark, ours: Contestant, peers: Mapping[str, Contestant], *, rounds: int = 7) -> None:
+def paired(benchmark: Benchmark, ours: Contestant, peers: Mapping[str, Contestant], *, rounds: int = 5) -> None:
     """Benchmark `ours`, and write its speed relative to each peer's into `extra_info["times_as_fast_as"]`.
 
     The figure is the median over the rounds of the peer's seconds over ours, so above 1 phiplug is faster. The seconds

@@ -1,4 +1,4 @@
-"""Forty asyncio tasks over a few slots, with cancellations, drops and failing passes: no wrong token, nothing left."""
+"""Forty tasks or threads over a few slots, with cancellations, drops and failing passes: no wrong token, none left."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import importlib.util
 import random
+import threading
 
 import pytest
 from conftest import absent
@@ -45,6 +46,38 @@ async def crowd(llm, chance):
     return await asyncio.gather(*tasks, return_exceptions=True), tokens
 
 
+def crowd_of_threads(llm, chance):
+    """Do as `crowd`, with a thread for each reader; others close some of the streams while they are read."""
+    tokens = [[] for _ in range(TASKS)]
+    endings = ["finished"] * TASKS
+    limits = [chance.randint(0, 6) if chance.random() < 0.2 else None for _ in range(TASKS)]
+    streams = [llm.stream(prompt(number), seed=number, **OPTIONS) for number in range(TASKS)]
+
+    def read_all(number):
+        finish_reason = None
+        try:
+            for chunk in streams[number]:
+                tokens[number] += chunk.tokens
+                finish_reason = chunk.finish_reason
+                if limits[number] is not None and len(tokens[number]) >= limits[number]:
+                    streams[number].close()
+            if finish_reason is None:
+                endings[number] = "dropped"
+        except BackendFailed as error:
+            endings[number] = type(error).__name__
+
+    readers = [threading.Thread(target=read_all, args=(number,)) for number in range(TASKS)]
+    doomed = [stream for stream in streams if chance.random() < 0.1]
+    for reader in readers:
+        reader.start()
+    for stream in doomed:
+        stream.close()
+    for reader in readers:
+        reader.join(timeout=300)
+    assert not any(reader.is_alive() for reader in readers)
+    return endings, tokens
+
+
 def fail_now_and_then(llm, monkeypatch, every):
     """Let each pass of that number fail when it is read."""
     logits, passes = llm.engine._guarded.logits, iter(range(1, 10**9))
@@ -57,6 +90,7 @@ def fail_now_and_then(llm, monkeypatch, every):
     monkeypatch.setattr(llm.engine._guarded, "logits", failing)
 
 
+@pytest.mark.parametrize("of", ["tasks", "threads"])
 @pytest.mark.parametrize(
     ("backend", "slots"),
     [
@@ -67,14 +101,15 @@ def fail_now_and_then(llm, monkeypatch, every):
         pytest.param("mlx", 3, marks=pytest.mark.slow),  # 8 take two minutes more on a CPU
     ],
 )
-def test_forty_tasks_get_no_wrong_token_and_leave_nothing_behind(backend, slots, smollm2, monkeypatch):
+def test_a_crowd_gets_no_wrong_token_and_leaves_nothing_behind(backend, slots, of, smollm2, monkeypatch):
     if backend in ENGINES and importlib.util.find_spec(ENGINES[backend]) is None:
         absent(backend)
     threads = 1 if backend == "llama-cpp" else None
     with load("toy" if backend == "toy" else smollm2, backend=backend, slots=slots, threads=threads) as llm:
         with monkeypatch.context() as patched:
             fail_now_and_then(llm, patched, every=23)
-            endings, tokens = asyncio.run(crowd(llm, random.Random(slots)))
+            chance = random.Random(slots)
+            endings, tokens = asyncio.run(crowd(llm, chance)) if of == "tasks" else crowd_of_threads(llm, chance)
         alone = [llm.generate(prompt(number), seed=number, **OPTIONS).tokens for number in range(TASKS)]
         assert llm.engine.scheduler.is_idle
     kinds = [ending if isinstance(ending, str) else type(ending).__name__ for ending in endings]
