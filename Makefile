@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := phiplug backends tests bench docs
 
-.PHONY: demo test check fix coverage mutate bench bench-mlx soak clean
+.PHONY: demo test test-page check fix coverage mutate bench bench-mlx soak clean
 
 demo: .venv/demo
 	$(BIN)/phiplug run -m smollm2 -b llama-cpp --system "You are a poet." "Write a haiku about ice hockey." -n 80
@@ -44,6 +44,10 @@ COVERING := $(patsubst %,tests/unit/test_%.py, \
 	conversation detokenize dialects draw engine engine_backend gguf llm noise nucleus parity \
 	penalties plugin_contract repetition row sampling stages stopping toy types) \
 	tests/conformance/test_golden_sampling.py tests/conformance/test_golden_streaming.py
+
+test-page: .venv/test # in the Chromium that is installed
+	$(BIN)/python -m pip install --quiet playwright
+	$(BIN)/python -m pytest tests/e2e/test_page.py
 
 coverage: .venv/test
 	$(BIN)/python -m coverage run -m pytest -q $(COVERING)

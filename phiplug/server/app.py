@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from phiplug.errors import PhiplugError
+from phiplug.server import page
 from phiplug.server.exchange import ClientGone
 from phiplug.server.guard import Guard
 from phiplug.server.interfaces import chat, completions, messages, models, responses
@@ -78,6 +79,7 @@ ROUTES = (
     ("GET", "/tokenizer_info", models.tokenizer_info),
     ("GET", "/health", models.health),
     ("GET", "/metrics", models.metrics),
+    *(("GET", path, page.show) for path in page.FILES),
 )
 
 

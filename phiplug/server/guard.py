@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers, MutableHeaders
 
+from phiplug.server import page
 from phiplug.server.drain import stopping
 from phiplug.server.problems import Refused, problem_of, response_of
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from phiplug.errors import PhiplugError
     from phiplug.server.service import Service
 
-PUBLIC = frozenset({"/health"})
+PUBLIC = frozenset({"/health", *page.FILES})
 """Paths that need no key: they hold no secret."""
 
 _log = logging.getLogger("phiplug.server")

@@ -58,6 +58,12 @@ def fresh(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python.parent
 
 
+def test_the_servers_page_is_in_the_wheel(fresh: Path) -> None:
+    (installed,) = fresh.parent.glob("lib/python*/site-packages/phiplug/server/page")
+    there = REPOSITORY / "phiplug" / "server" / "page"
+    assert {path.name for path in there.glob("*.*")} <= {path.name for path in installed.iterdir()}
+
+
 def test_the_example_is_installed_from_its_wheel_alone(fresh: Path, tmp_path: Path) -> None:
     script = "import phiplug, phiplug_numpy; print(phiplug.__file__); print(phiplug_numpy.__file__)"
     for line in run(fresh / "python", "-c", script, cwd=tmp_path).splitlines():
