@@ -67,8 +67,7 @@ class Pass(Protocol):
         """Wait for the pass and return its rows, in the order of the steps.
 
         Returns:
-            float32, shape (sum of rows, vocab_size), read-only and valid until the next `forward`. Reading twice
-            gives the same rows.
+            float32 (sum of rows, vocab_size), read-only, valid until the next `forward`; the same when read twice.
 
         Raises:
             BackendFailed: the engine reported a failure; the length of each slot is then what `rewind` returns.
@@ -103,6 +102,7 @@ class ModelInfo:
             change a row. "decode": no row of a pass that gives each sequence one token depends on the others, nor on
             whether there are others. "all": nor do the rows of prompts, whatever their lengths.
         features: what the model can do beyond the minimum; a feature without its methods is refused.
+        cache_bytes: what the key-value cache takes when all slots are full, or None where the backend does not say.
         metadata: anything else that a user of `run --json` or `bench` should see: build flags, dtypes, ...
     """
 
@@ -118,6 +118,7 @@ class ModelInfo:
     equal_passes: int = 1
     row_independence: RowIndependence = "none"
     features: frozenset[Feature] = frozenset()
+    cache_bytes: int | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -135,8 +136,7 @@ class Model(Protocol):
     def forward(self, steps: Sequence[Step]) -> Pass:
         """Ask for a pass that appends each step's tokens to its slot; each slot at most once.
 
-        May start the work, or leave it to the Pass. What the slots hold never exceeds `info.context_length`: the core
-        sees to that.
+        May start the work, or leave it to the Pass. The core sees to it that no slot exceeds `info.context_length`.
         """
         ...
 

@@ -112,7 +112,7 @@ def _load(files: ModelFiles, options: LoadOptions, ctrl_c: CtrlC) -> LlamaCppMod
     weights = _open_weights(engine, files.path, plan, ctrl_c)
     try:
         context = context_length(options.ctx_size, engine.api.llama_model_n_ctx_train(weights))
-        _check_memory(engine.api, weights, header, _cells(context, options.slots), plan)
+        cache = _cache(engine.api, weights, header, _cells(context, options.slots), plan)
         threads, tuning = _threads(header, plan, options)
         bits = bits_of(header, on_cpu=plan.on_cpu, chunk=CHUNK)
         opened = _open_context(engine, weights, options.slots, context, threads, bits)
@@ -131,6 +131,7 @@ def _load(files: ModelFiles, options: LoadOptions, ctrl_c: CtrlC) -> LlamaCppMod
         equal_passes=bits.equal_passes,
         row_independence=bits.row_independence,
         features=_features(options, tuning),
+        cache_bytes=cache,
         metadata=_metadata(engine, since, bits),
     )
     return LlamaCppModel(engine, opened, info, MappedFiles.of(header), tuning)
@@ -265,12 +266,15 @@ def _cells(length: int, slots: int) -> int:
     return -(-length // 256) * 256 * slots
 
 
-def _check_memory(
+def _cache(
     api: Any, weights: int, header: Header, cells: int, plan: Plan
-) -> None:  # Any: an engine without types
-    """Refuse a cache that is larger than the memory: zeroing it would end in the system killing us."""
+) -> int | None:  # Any: an engine without types
+    """Return the bytes of the key-value cache, or None where a model has another kind of state.
+
+    One that is larger than the memory is refused: zeroing it would end in the system killing us.
+    """
     if api.llama_model_is_recurrent(weights) or api.llama_model_is_hybrid(weights):
-        return
+        return None
     layers = header.hyperparameter("block_count")
     needed = cache_bytes(header, cells, on_gpu=layers if plan.gpu_layers < 0 else plan.gpu_layers)
     if needed > (most := memory_limit()):
@@ -278,6 +282,7 @@ def _check_memory(
             f"the key-value cache would take {needed / 1e9:.1f} GB, and there are {most / 1e9:.1f} GB of memory",
             hint="lower --ctx-size",
         )
+    return cache_bytes(header, cells)
 
 
 def _device(engine: Library, since: int) -> str:

@@ -101,6 +101,7 @@ def serve(load: ServedFlags, flags: ServeFlags) -> None:
     """Answer HTTP requests as OpenAI's and Anthropic's servers do."""
     if any(importlib.util.find_spec(name) is None for name in ("fastapi", "uvicorn", "prometheus_client")):
         raise NotInstalled("the server's libraries are not installed", hint="pip install 'phiplug[serve]'")
+    from phiplug.bench.meters import free_memory
     from phiplug.server.app import make_app
     from phiplug.server.catalog import Catalog
     from phiplug.server.running import Address
@@ -120,8 +121,9 @@ def serve(load: ServedFlags, flags: ServeFlags) -> None:
     async def start() -> None:
         for served, workers in opened:
             for worker in workers:
+                free = free_memory()  # before the engine takes what it needs
                 await worker.start()
-                typer.secho(_described(served.name, worker.info), dim=True, err=True)
+                typer.secho(described(served.name, worker.info, load.threads, free), dim=True, err=True)
         names = ", ".join(served.name for served in models)
         typer.secho(f"serving {names} on http://{flags.host}:{flags.port}", err=True)
 
@@ -168,15 +170,25 @@ def _open(load: ServedFlags, model: str | None, name: str | None) -> tuple[Serve
     return served, list(engines.values())
 
 
-def _described(reference: str, info: EngineInfo) -> str:
-    """Say what was loaded, and what decides whether answers repeat."""
+def described(name: str, info: EngineInfo, threads: int | None, free: int) -> str:
+    """Say what was loaded, what its slots take of the `free` bytes, and what decides whether answers repeat.
+
+    `threads` is the number that was asked for.
+    """
     model = info.model
     rows = {
         "none": "a row depends on its neighbours, so requests with a seed are computed alone",
         "decode": "decoded rows do not depend on their neighbours",
         "all": "no row depends on its neighbours",
     }[model.row_independence]
-    threads = f", {model.threads} threads" if model.threads else ""
+    measured = threads is None and "autotune" in model.features
+    chosen = " (measured, and fixed from now on)" if measured else ""
+    counted = f", {model.threads} threads{chosen}" if model.threads else ""
+    cells = ""
+    if model.cache_bytes is not None:
+        too_much = ", which is too much" if model.device == "cpu" and model.cache_bytes > free else ""
+        cells = f": {model.cache_bytes / 1e9:.2f} GB of {free / 1e9:.1f} GB free{too_much}"
     return (
-        f"{reference}: {info.backend} on {model.device}{threads}, {model.slots} slots of {model.context_length}; {rows}"
+        f"{name}: {info.backend} on {model.device}{counted}; {model.slots} slots of {model.context_length} tokens"
+        f"{cells}; {rows}"
     )

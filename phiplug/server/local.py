@@ -26,20 +26,17 @@ if TYPE_CHECKING:
 class LocalEngine:
     """An `EnginePort` over an engine that this process has loaded; it closes the engine."""
 
-    def __init__(
-        self, engine: Engine, backend: str, *, finished: Observer | None = None, cache_bytes: int | None = None
-    ) -> None:
+    def __init__(self, engine: Engine, backend: str, *, finished: Observer | None = None) -> None:
         """Answer with `engine`; `finished` is told of each answer that ran to its end."""
         self._engine = engine
         self._finished = finished
         self._backend = backend
-        self._cache_bytes = cache_bytes
         self._open: set[LocalEvents] = set()
 
     @property
     def info(self) -> EngineInfo:
         """What is loaded."""
-        return EngineInfo(self._backend, self._engine.model.info, self._cache_bytes)
+        return EngineInfo(self._backend, self._engine.model.info)
 
     @property
     def status(self) -> EngineStatus:

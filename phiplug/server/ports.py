@@ -53,12 +53,10 @@ class EngineInfo:
     Attributes:
         backend: the name of the backend.
         model: what the loaded model says; `threads` is the number that was measured or fixed.
-        cache_bytes: what the key-value cache of all slots takes, or None where that is not known.
     """
 
     backend: str
     model: ModelInfo
-    cache_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -264,6 +264,11 @@ def test_a_cache_larger_than_the_machine_is_refused_before_it_is_made(load, monk
         load(ctx_size=4096)
 
 
+def test_the_cache_is_two_bytes_for_each_number_of_each_cell_of_all_slots(load):
+    layers, heads, numbers = 30, 3, 64 + 64
+    assert load(ctx_size=300, slots=2).info.cache_bytes == 2 * layers * heads * numbers * 512 * 2
+
+
 def test_exact_scales_cost_nothing_here(load):
     assert np.array_equal(ask(load(exact_scales=True), [1, 2, 3]), ask(load(), [1, 2, 3]))
 

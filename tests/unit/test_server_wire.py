@@ -30,12 +30,14 @@ TOP = TokenLogprob(4, b"\xff", -0.1)
 LAST = Chunk(
     "é", (4,), "stop", Usage(3, 2, 1), Timings(0.1, None, 0.2, 30.0, None), (replace(TOP, top=(TOP,)),), (TOP, TOP)
 )
-INFO = ModelInfo(16, 64, 2, "cpu", "Q4_1", "1", features=frozenset({"copy"}), metadata={"flash attention": "on"})
+INFO = ModelInfo(
+    16, 64, 2, "cpu", "Q4_1", "1", features=frozenset({"copy"}), cache_bytes=2**40, metadata={"flash attention": "on"}
+)
 MESSAGES = {
     "load": Load("model.gguf", "llama-cpp", slots=8, threads=2),
     "begin": Begin(7, Work("chatcmpl-1", REQUEST, 3), {0: (), 2: (9, 9)}),
     "cancel": Cancel(7),
-    "loaded": Loaded(EngineInfo("toy", INFO, None)),
+    "loaded": Loaded(EngineInfo("toy", INFO)),
     "produced": Produced(((7, Event(0, Chunk("a"))), (8, Event(1, LAST)))),
     "beat": Beat(None, 0.25, 1.5),
 }

@@ -32,7 +32,7 @@ def check(header: Header, sizes: Sizes, found: Sequence[Part], room: tuple[int, 
             is free, nothing is checked.
     """
     free = available()
-    needed = _weights(header, found) + _caches(sizes, *room) + _pass(sizes, chunk)
+    needed = _weights(header, found) + caches(sizes, *room) + _pass(sizes, chunk)
     if free is not None and needed > free:
         raise OutOfMemory(
             f"{header.path.name} with {room[1]} x {room[0]} tokens needs {needed / 1e9:.1f} GB, "
@@ -56,7 +56,8 @@ def _tensor(info: TensorInfo) -> float:
     return info.nbytes * (times.get(info.type, 1.0) + WIDENED.get(info.type, 0.0))
 
 
-def _caches(sizes: Sizes, context: int, slots: int) -> int:
+def caches(sizes: Sizes, context: int, slots: int) -> int:
+    """Return the bytes of the key-value caches of all slots, and of the tables for rotating."""
     tables = context * sizes.rotated * FLOAT
     return slots * sizes.layers * 2 * context * sizes.groups * sizes.head * FLOAT + tables
 

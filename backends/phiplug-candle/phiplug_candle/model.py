@@ -115,6 +115,7 @@ def _info(header: Header, sizes: weights.Sizes, context: int, slots: int, device
         equal_passes=bits.equal_passes,
         row_independence=bits.row_independence,
         features=frozenset({"copy"}),
+        cache_bytes=memory.caches(sizes, context, slots),
         metadata={name: "yes" for name, has in _native.about().items() if has},
     )
 
