@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,9 @@ HEADER_S = 15.0
 UNREAD_S = 30.0
 """Seconds after which a connection is dropped whose client has read nothing of what waits for it."""
 
+IDLE_S = 75
+"""Seconds after which a connection is closed on which no further request comes."""
+
 LAST_WORDS_S = 3
 """Seconds that the streams have, when their time is over, to send their last event."""
 
@@ -33,35 +37,60 @@ class Address:
     drain_s: float = 30.0
 
 
+class Deadline:
+    """Calls back after some seconds, unless what it waits for happens before."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, missed: Callable[[], None]) -> None:
+        self._loop, self._seconds, self._missed = loop, seconds, missed
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        """Wait from now on, unless it waits already."""
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._seconds, self._missed)
+
+    def end(self) -> None:
+        """Stop waiting."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
 class PatientProtocol(H11Protocol):
-    """A connection that is dropped where its client sends no headers, or reads nothing, for too long."""
+    """A connection that is dropped where its client finishes no headers, or reads nothing, for too long.
+
+    uvicorn has a time-out of its own for a connection on which nothing comes between two requests.
+    """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Begin to wait for the first request."""
         super().connection_made(transport)
-        self._headers = self.loop.call_later(HEADER_S, transport.close)
-        self._unread: asyncio.TimerHandle | None = None
+        self._head = Deadline(self.loop, HEADER_S, transport.close)
+        self._read = Deadline(self.loop, UNREAD_S, transport.abort)
+        self._head.begin()
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; those that complete the headers end the wait."""
+        """Take bytes: those that complete the headers end the wait, those after an answer begin the next one."""
         super().data_received(data)
-        if self.cycle is not None:
-            self._headers.cancel()
+        if self.cycle is None or self.cycle.response_complete:
+            self._head.begin()
+        else:
+            self._head.end()
 
     def pause_writing(self) -> None:
         """Note that the client reads more slowly than it is written to."""
         super().pause_writing()
-        self._unread = self.loop.call_later(UNREAD_S, self.transport.abort)
+        self._read.begin()
 
     def resume_writing(self) -> None:
         """Note that the client reads again."""
         super().resume_writing()
-        if self._unread is not None:
-            self._unread.cancel()
+        self._read.end()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timers."""
-        self._headers.cancel()
+        """Forget the deadlines."""
+        self._head.end()
+        self._read.end()
         super().connection_lost(exc)
 
 
@@ -89,9 +118,9 @@ class DrainingServer(uvicorn.Server):
             finish.cancel()
 
 
-def serve(app: FastAPI, address: Address) -> None:
-    """Serve until a signal says to stop."""
-    config = uvicorn.Config(
+def config_of(app: FastAPI, address: Address) -> uvicorn.Config:
+    """Return what uvicorn is told."""
+    return uvicorn.Config(
         app,
         host=address.host,
         port=address.port,
@@ -100,7 +129,11 @@ def serve(app: FastAPI, address: Address) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_keep_alive=75,
+        timeout_keep_alive=IDLE_S,
         timeout_graceful_shutdown=int(address.drain_s) + LAST_WORDS_S,
     )
-    DrainingServer(config, app, address.drain_s).run()
+
+
+def serve(app: FastAPI, address: Address) -> None:
+    """Serve until a signal says to stop."""
+    DrainingServer(config_of(app, address), app, address.drain_s).run()
