@@ -127,7 +127,7 @@ def serve(load: ServedFlags, flags: ServeFlags) -> None:
         names = ", ".join(served.name for served in models)
         typer.secho(f"serving {names} on http://{flags.host}:{flags.port}", err=True)
 
-    run(make_app(Catalog(models), settings, start), Address(flags.host, flags.port, flags.drain))
+    run(make_app(Catalog(models), settings), Address(flags.host, flags.port, flags.drain), start)
 
 
 def _key(flags: ServeFlags) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -35,21 +35,13 @@ NOT_SERVED = {
 _INSTEAD = "/v1/chat/completions answers conversations"
 
 
-async def _nothing() -> None:
-    """Start nothing: the engines run already."""
-
-
-def make_app(catalog: Catalog, settings: Settings, start: Callable[[], Awaitable[None]] = _nothing) -> FastAPI:
-    """Return the application that serves the models of `catalog`.
-
-    It awaits `start` before the first request, and closes the models in the end.
-    """
+def make_app(catalog: Catalog, settings: Settings) -> FastAPI:
+    """Return the application that serves the models of `catalog`, and closes them in the end."""
     service = Service(catalog, settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         try:
-            await start()
             yield
         finally:
             await catalog.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -134,6 +134,20 @@ def config_of(app: FastAPI, address: Address) -> uvicorn.Config:
     )
 
 
-def serve(app: FastAPI, address: Address) -> None:
-    """Serve until a signal says to stop."""
-    DrainingServer(config_of(app, address), app, address.drain_s).run()
+def serve(app: FastAPI, address: Address, start: Callable[[], Awaitable[None]]) -> None:
+    """Await `start`, which loads the models, and serve until a signal says to stop.
+
+    Raises:
+        PhiplugError: what `start` raises; uvicorn would have made a traceback of it.
+    """
+    server = DrainingServer(config_of(app, address), app, address.drain_s)
+
+    async def run() -> None:
+        try:
+            await start()
+        except BaseException:
+            await app.state.service.catalog.close()
+            raise
+        await server.serve()
+
+    asyncio.run(run())

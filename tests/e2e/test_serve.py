@@ -37,6 +37,13 @@ def test_names_that_fit_no_model_or_two_are_refused(phiplug, names):
     assert "served_name" in ran.err
 
 
+def test_a_model_that_cannot_be_loaded_is_one_line(phiplug):
+    ran = phiplug("serve", "-m", "toy", "-b", "toy", "--ctx-size", "99999")
+    assert ran.code == 2
+    assert ran.err.splitlines()[-1].startswith("error: ctx_size: the toy backend cannot do 99999")
+    assert "Traceback" not in ran.err
+
+
 def test_the_key_comes_from_the_environment(start):
     _, url = start(key="secret")
     assert httpx.get(f"{url}/v1/models").status_code == 401
