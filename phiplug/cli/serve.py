@@ -183,7 +183,7 @@ def described(name: str, info: EngineInfo, threads: int | None, free: int) -> st
     }[model.row_independence]
     measured = threads is None and "autotune" in model.features
     chosen = " (measured, and fixed from now on)" if measured else ""
-    counted = f", {model.threads} threads{chosen}" if model.threads else ""
+    counted = f", {model.threads} thread{'s' * (model.threads > 1)}{chosen}" if model.threads else ""
     cells = ""
     if model.cache_bytes is not None:
         too_much = ", which is too much" if model.device == "cpu" and model.cache_bytes > free else ""

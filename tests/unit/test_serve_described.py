@@ -9,10 +9,10 @@ from phiplug.server.ports import EngineInfo
 from phiplug.spi import ModelInfo
 
 
-def said(threads=None, free=2 * 10**9, **changes):
+def said(asked=None, free=2 * 10**9, **changes):
     given = {"device": "cpu", "threads": 2, "features": frozenset({"autotune"}), "cache_bytes": 755_000_000, **changes}
     info = ModelInfo(100, 4096, 8, given.pop("device"), "Q4_1", "1", **given)
-    return described("m", EngineInfo("llama-cpp", info), threads, free)
+    return described("m", EngineInfo("llama-cpp", info), asked, free)
 
 
 def test_it_compares_the_cells_of_all_slots_with_what_is_free():
@@ -26,13 +26,13 @@ def test_it_compares_the_cells_of_all_slots_with_what_is_free():
     ("given", "words"),
     [
         ({}, "2 threads (measured, and fixed from now on);"),
-        ({"threads": 2}, "2 threads;"),
+        ({"asked": 2}, "2 threads;"),
         ({"features": frozenset()}, "2 threads;"),
+        ({"features": frozenset(), "threads": 1}, "on cpu, 1 thread;"),
     ],
 )
 def test_it_says_which_threads_it_measured(given, words):
-    asked = given.pop("threads", None)
-    assert words in said(asked, **given)
+    assert words in said(**given)
 
 
 def test_it_says_whether_a_row_depends_on_its_neighbours():
