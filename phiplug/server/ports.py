@@ -107,7 +107,7 @@ class EnginePort(Protocol):
 
         Raises:
             PromptTooLong: the context does not hold the prompt.
-            InvalidParameter: the prompt has an id that the model does not have.
+            InvalidParameter: the prompt has an id that the model does not have, or its constraint cannot be kept to.
             ModelBusy: too many requests wait already.
             EngineUnavailable: the engine ended too often; it is tried again later.
         """
