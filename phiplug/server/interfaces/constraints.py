@@ -18,6 +18,7 @@ from phiplug.types import Constraint
 
 if TYPE_CHECKING:
     from phiplug.server.fields import Check, Field
+    from phiplug.types import ConstraintKind
 
 Make = Callable[[str, Any], Constraint]  # Any: what JSON holds
 
@@ -42,17 +43,17 @@ _ANY = Demand("", None, {})
 
 def schema(path: str, value: Any) -> Constraint:  # Any: as above
     """Return the constraint of a JSON schema, an object or its text."""
-    return _about(path, "json_schema", value if isinstance(value, str) else json.dumps(mapping(path, value)))
+    return _made(path, "json_schema", value if isinstance(value, str) else json.dumps(mapping(path, value)))
 
 
 def regex(path: str, value: Any) -> Constraint:  # Any: as above
     """Return the constraint of a regular expression that the whole answer matches."""
-    return _about(path, "regex", text(path, value))
+    return _made(path, "regex", text(path, value))
 
 
 def choice(path: str, value: Any) -> Constraint:  # Any: as above
     """Return the constraint of a list of texts, one of which is the answer."""
-    return _about(path, "choice", tuple(checks.text(path, each) for each in array(path, value)))
+    return _made(path, "choice", tuple(checks.text(path, each) for each in array(path, value)))
 
 
 def grammar(path: str, value: Any) -> Constraint:  # Any: as above
@@ -70,7 +71,7 @@ def any_object(path: str, value: Any) -> Constraint:  # Any: as above
     return Constraint("json")
 
 
-def _about(path: str, kind: Any, source: str | tuple[str, ...]) -> Constraint:  # Any: a `ConstraintKind`
+def _made(path: str, kind: ConstraintKind, source: str | tuple[str, ...]) -> Constraint:
     try:
         return Constraint(kind, source)
     except InvalidParameter as error:
