@@ -61,6 +61,10 @@ class _Commands(TyperGroup):
             _let_go_of_stdout()
             complain(PhiplugError(f"the output cannot be written: {error.strerror}"))
             code = 1
+        except SystemExit as stopped:  # what typer and rich make of a reader of stdout who has gone
+            if not isinstance(stopped.__context__, BrokenPipeError):
+                raise
+            code = 0
         except MISTYPED as error:
             message = error.format_message()
             if not message or "\n" in message:  # no command at all: typer's message is the help
@@ -107,11 +111,24 @@ class _Commands(TyperGroup):
             _let_go_of_stdout()
             raise typer.Exit(0) from None
         except Exception as error:
-            name = ctx.invoked_subcommand
-            if name not in self._of_plugins or isinstance(error, typer.Exit | typer.Abort | MISTYPED):
+            if isinstance(error, typer.Exit | typer.Abort | MISTYPED):
                 raise
-            complain(PluginError(f"the plugin command {name!r} failed: {as_phiplug_error(error).message}"))
+            if (name := ctx.invoked_subcommand) in self._of_plugins:
+                complain(PluginError(f"the plugin command {name!r} failed: {as_phiplug_error(error).message}"))
+            elif isinstance(error, ImportError | MemoryError):
+                complain(_without_room(error))
+            else:
+                raise
             raise typer.Exit(1) from None
+
+
+def _without_room(error: ImportError | MemoryError) -> PhiplugError:
+    """Say which library does not load, and of what may be the reason: a limit of memory is told by the loader alone."""
+    cause = error.__cause__ or error  # NumPy's own text is a page, and what the loader said is its cause
+    return PhiplugError(
+        f"a part of this installation cannot be loaded: {cause or 'no memory is left'}",
+        hint="see that it was installed whole, and that memory is not limited (ulimit -v)",
+    )
 
 
 def _command(arguments: list[str]) -> str:

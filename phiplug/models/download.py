@@ -87,7 +87,8 @@ def fetch(remote: RemoteFile, goal: Path, progress: Progress) -> None:
     """Bring `remote` to `goal`, continuing what an earlier attempt left.
 
     Raises:
-        DownloadFailed: other bytes than the listed ones came, or too few in too long a time.
+        DownloadFailed: other bytes than the listed ones came, too few in too long a time, or another process writes
+            to the same file.
         OSError: the disk would not take them, the hub refused (HfHubHTTPError), or the connection was cut.
         httpx's HTTPError: the hub could not be reached.
     """
@@ -100,6 +101,7 @@ def fetch(remote: RemoteFile, goal: Path, progress: Progress) -> None:
         finally:
             progress.finish()
         os.fsync(partial.fileno())
+        partial.require_alone()
         sound = partial.digest.hexdigest() == remote.etag
     if not sound:
         path.unlink()
@@ -118,8 +120,9 @@ def partial_of(goal: Path) -> Path:
 class _Partial:
     """What has arrived of a file: bytes on disk, how many, and their running checksum."""
 
-    def __init__(self, file: Any, remote: RemoteFile) -> None:  # Any: an unbuffered binary file
+    def __init__(self, file: Any, path: Path, remote: RemoteFile) -> None:  # Any: an unbuffered binary file
         self._file = file
+        self._path = path
         self._remote = remote
         self.restart(keep=True)
 
@@ -127,7 +130,7 @@ class _Partial:
     @contextlib.contextmanager
     def open(cls, path: Path, remote: RemoteFile) -> Iterator[_Partial]:
         with path.open("a+b", buffering=0) as file:
-            yield cls(file, remote)
+            yield cls(file, path, remote)
 
     def restart(self, *, keep: bool = False) -> None:
         """Forget everything, or compute the checksum of what is there, if it can be the beginning of the file."""
@@ -144,11 +147,23 @@ class _Partial:
 
     def append(self, data: bytes) -> None:
         """Write what came next; a disk that takes only a part of it is asked again for the rest."""
+        self.require_alone()
         view = memoryview(data)
         while view:
             written = self._file.write(view)
             self._count(view[:written])
             view = view[written:]
+
+    def require_alone(self) -> None:
+        """Raise DownloadFailed if the file holds what another process wrote: on some network disks locks do nothing."""
+        found = os.fstat(self._file.fileno())
+        if found.st_size == self.length and found.st_nlink:
+            return
+        self._path.unlink(missing_ok=True)
+        raise DownloadFailed(
+            f"another process fetches {self._remote.name} into the same folder, and the lock between them does nothing",
+            hint="wait for the other one and try again, or set HF_HOME to a folder on another disk",
+        )
 
     def fileno(self) -> int:
         return int(self._file.fileno())

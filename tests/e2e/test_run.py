@@ -382,6 +382,26 @@ def test_a_full_disk_is_one_line(extra):
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("command", [("--help",), ("run", "--help"), ("models", "list"), ("run", "hi", "-b", "toy")])
+def test_a_reader_who_has_gone_ends_a_command_without_a_complaint(command):
+    reader, writer = os.pipe()
+    os.close(reader)
+    code = "from phiplug.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, *command], stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert done.returncode == 0
+    assert b"error" not in done.stderr
+
+
+@pytest.mark.parametrize(("command", "missing"), [(("run", "hi", "-b", "toy"), "numpy"), (("backends",), "rich.table")])
+def test_a_library_that_does_not_load_is_one_line(command, missing):
+    script = f"import sys; sys.modules[{missing!r}] = None; from phiplug.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", script, *command], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: a part of this installation cannot be loaded: import of {missing}")
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(("command", "closed"), [("run hi", ">&-"), ("run -", "<&-"), ("chat", "<&-")])
 def test_a_closed_stream_is_an_error_and_no_traceback(command, closed):
     script = f"{sys.executable} -c 'from phiplug.cli import main; main()' {command} -b toy {closed}"

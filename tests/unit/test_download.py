@@ -59,3 +59,27 @@ def test_the_seconds_that_a_hub_asks_to_wait_are_read(seconds):
 @pytest.mark.parametrize("value", ["Wed, 21 Oct 2015 07:28:00 GMT", "-1", "1.5", "", "soon", "²"])
 def test_a_wait_that_is_not_in_seconds_is_none(value):
     assert retry_after({"Retry-After": value}) is None
+
+
+def written_by_another(path, data):
+    with path.open("ab") as file:
+        file.write(data)
+
+
+def removed_by_another(path, _data):
+    path.unlink()
+
+
+@pytest.mark.parametrize("meddle", [written_by_another, removed_by_another])
+def test_a_file_that_another_process_has_in_hand_is_not_taken_for_sound(tmp_path, meddle):
+    """As where locks do nothing: Lustre, some NFS."""
+    goal = tmp_path / "blob"
+    partial_of(goal).write_bytes(CONTENT)
+
+    class Meddling(Quiet):
+        def finish(self):
+            meddle(partial_of(goal), b"more")
+
+    with pytest.raises(DownloadFailed, match="another process fetches phi.gguf"):
+        fetch(remote(), goal, Meddling())
+    assert list(tmp_path.iterdir()) == []

@@ -9,6 +9,7 @@ pub const BLOCK: usize = 32;
 
 /// What d and m are stored as: float16 as in the file, or float32 where the file has products of two numbers.
 pub trait Scale: Copy + Send + Sync {
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code))] // NEON's kernel asks for each scale
     const HALF: bool;
     const ZERO: Self;
     fn to_f32(self) -> f32;
