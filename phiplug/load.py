@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from phiplug import checks
 from phiplug.errors import InvalidParameter, ModelUnsupported, PhiplugError
 from phiplug.models.cache import FileCache
 from phiplug.spi import LoadOptions
@@ -201,7 +202,7 @@ def template_of(files: ModelFiles, plugins: Plugins, given: str | None = None) -
     """Return the chat template of a model: the given source, a plugin's, or its files' own."""
     from phiplug.text.template import ChatTemplate, find_template
 
-    own = plugins.chat_template(files) if given is None else given
+    own = plugins.chat_template(files) if given is None else checks.text("chat_template", given)
     source = find_template(files) if own is None else own
     return None if source is None else ChatTemplate(source)
 

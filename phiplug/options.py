@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypedDict
 
+from phiplug.errors import InvalidParameter
 from phiplug.text.prompt import PromptOptions
 from phiplug.types import Constraint, SamplingParams
 
@@ -34,7 +35,11 @@ class StreamOptions(TypedDict, total=False):
 def sampling_of(options: StreamOptions) -> SamplingParams:
     """Return the parameters, with those in their place that are given by name."""
     given: dict[str, Any] = {name: options.get(name) for name in _SAMPLING}  # Any: SamplingParams checks them
-    params = options.get("params") or SamplingParams()
+    params = options.get("params")
+    if params is None:
+        params = SamplingParams()
+    if not isinstance(params, SamplingParams):
+        raise InvalidParameter("params", f"{type(params).__name__} is no SamplingParams")
     return replace(params, **{name: value for name, value in given.items() if value is not None})
 
 

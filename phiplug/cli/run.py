@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -101,7 +103,8 @@ def run(
         request = replace(_request(llm, asked, params, options, flags), constraint=constraint)
         streams = llm.submit_choices(request, flags.choices or 1)
         if flags.as_json:
-            reports = [_report(llm, stream) for stream in streams]
+            with contextlib.redirect_stdout(sys.stderr):  # what an engine prints is no part of the JSON
+                reports = [_report(llm, stream) for stream in streams]
             typer.echo(json.dumps(reports[0] if flags.choices is None else reports))
             is_cut = any(report.get("constraint") == "cut" for report in reports)
         else:

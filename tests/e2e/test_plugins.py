@@ -57,6 +57,14 @@ def test_a_broken_backend_is_a_typed_error_that_names_it_and_leaves_the_others_w
     assert phiplug("run", "hello", "-m", "toy", "-n", "4").code == 0
 
 
+def test_what_an_engine_prints_is_no_part_of_the_json(phiplug, site):
+    body = backend("bad", forward="print('noise')")
+    install(site, "phiplug-bad", body, {"phiplug.backends": {"bad": "phiplug_bad"}})
+    ran = phiplug("run", "hello", "-b", "bad", "-n", "2", "--json")
+    assert len(json.loads(ran.out)["tokens"]) == 2
+    assert "noise" in ran.err
+
+
 def test_two_plugins_of_one_name_are_an_error_for_that_name_alone(phiplug, site):
     for name in ("phiplug-bad", "phiplug-twin"):
         install(site, name, backend("bad"), {"phiplug.backends": {"bad": name.replace("-", "_")}})

@@ -80,6 +80,6 @@ def test_a_file_that_another_process_has_in_hand_is_not_taken_for_sound(tmp_path
         def finish(self):
             meddle(partial_of(goal), b"more")
 
-    with pytest.raises(DownloadFailed, match="another process fetches phi.gguf"):
+    with pytest.raises(DownloadFailed, match=r"another process fetches phi\.gguf"):
         fetch(remote(), goal, Meddling())
     assert list(tmp_path.iterdir()) == []

@@ -11,6 +11,7 @@ from scripted import Letters, ScriptedModel
 from phiplug.engine import Engine
 from phiplug.errors import InvalidParameter, PhiplugWarning, PromptTooLong, RequestError, TemplateFailed
 from phiplug.llm import LLM, PromptOptions
+from phiplug.load import load
 from phiplug.spi import ModelFiles
 from phiplug.text.template import ChatTemplate
 from phiplug.types import Message, SamplingParams
@@ -142,6 +143,13 @@ def test_arguments_override_the_parameters_and_leave_the_others():
 def test_a_parameter_out_of_range_is_refused_at_once():
     with pytest.raises(InvalidParameter, match="top_p"):
         llm().stream("abc", top_p=2.0)
+
+
+def test_options_of_the_wrong_type_are_refused_at_once():
+    with load("toy", backend="toy") as llm, pytest.raises(InvalidParameter, match=r"^params: int is no "):
+        llm.generate("hi", params=5)
+    with pytest.raises(InvalidParameter, match=r"^chat_template: int is not text"):
+        load("toy", backend="toy", chat_template=5)
 
 
 def test_a_prompt_that_is_too_long_is_refused_at_once():

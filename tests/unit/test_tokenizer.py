@@ -467,7 +467,7 @@ def test_a_damaged_tokenizer_json_is_named(folder):
         of_folder(path)
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", "[" * 100_000])
+@pytest.mark.parametrize("text", ["{", "[1]", "[" * 100_000, r'{"eos_token": "\ud800"}'])
 def test_a_damaged_setting_is_named(folder, text):
     path = folder()
     (path / "tokenizer_config.json").write_text(text)

@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import damaged
 import gguf
 import numpy as np
 import pytest
+import tiny
 from small_models import Arrays, SmallModel
 from tiny_architectures import TINY, Tiny, blocks, write
 
@@ -23,12 +25,18 @@ from phiplug.errors import (
     UnsupportedParameter,
 )
 from phiplug.spi import LoadOptions, Model, ModelFiles, Step
+from phiplug.text.tokenizer import load_tokenizer
 from phiplug_candle import memory
 from phiplug_candle.bits import MEASURED
 
 
 def load(path: Path, **options: object) -> Model:
     return phiplug_candle.load(ModelFiles(path.name, path, "gguf"), LoadOptions(**options))
+
+
+def as_phiplug_loads(path: Path) -> None:
+    load_tokenizer(ModelFiles(path.name, path, "gguf"))
+    load(path, threads=1)
 
 
 @pytest.fixture
@@ -63,6 +71,25 @@ def test_what_is_not_computed_is_refused_by_name(
 ) -> None:
     with pytest.raises(error, match=said):
         load(model.write(tmp_path / "model.gguf"), ctx_size=64)
+
+
+def test_a_damaged_file_is_an_error_that_names_the_damage(tmp_path: Path) -> None:
+    """A header that lies about a shape would let Candle read beyond the file."""
+    path = tmp_path / "model.gguf"
+    sound = damaged.parsed(tiny.write_llama(path, tiny.byte_tokens()))
+    for name, data in damaged.mutants(sound):
+        path.write_bytes(data)
+        if name != "vocab_size = 1":  # which nobody reads where there is a vocabulary
+            with pytest.raises((ModelCorrupt, ModelUnsupported)):
+                as_phiplug_loads(path)
+
+
+@pytest.mark.parametrize("kept", [0, 4, 100, 160_000, -1])
+def test_a_file_that_was_cut_off_is_damaged(kept: int, tmp_path: Path) -> None:
+    path = tiny.write_llama(tmp_path / "model.gguf", tiny.byte_tokens())
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(ModelCorrupt, match=r"cut off|is empty"):
+        load(path)
 
 
 def test_gemma_is_refused(tmp_path: Path) -> None:
