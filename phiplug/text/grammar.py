@@ -26,6 +26,10 @@ _SYNTAX = "regex parse error: "
 EMPTY = "NoExtension"
 """What llguidance says where a grammar has no text, or only the empty one."""
 
+_ESCAPES = 'nrbtf\\"'
+"""What may follow a backslash in a string: not the u of \\u0061, with which a key that a schema knows could be spelled so
+that llguidance takes it for one that the schema does not know, and leaves its value free."""
+
 WHITE_SPACE = r"[\x20\x0A\x0D\x09]{1,64}"
 """Between the tokens of JSON: enough for indentation, and an end to the newlines that some models repeat for ever."""
 
@@ -111,7 +115,11 @@ def _schema_grammar(constraint: Constraint) -> str:
             raise InvalidParameter(
                 constraint.name, f"$ref {target[:80]!r} is not in the schema itself", hint="nothing is fetched"
             )
-    options: dict[str, Any] = {"lenient": constraint.lenient, "coerce_one_of": constraint.lenient}  # Any: its options
+    options: dict[str, Any] = {  # Any: its options
+        "lenient": constraint.lenient,
+        "coerce_one_of": constraint.lenient,
+        "json_allowed_escapes": _ESCAPES,
+    }
     if constraint.compact:
         options["whitespace_flexible"] = False
     else:
