@@ -235,18 +235,23 @@ class _Vocabulary:
         self.tokens = spelled + [b""] * (width + 1 - size)
         self.eos_token_id = width
         self._tokenizer = tokenizer
-        self._probe = tokenizer.encode(_PROBE, parse_special=False)
+        self._before = ""
+        if not self._spell("a", tokenizer.encode("a", parse_special=False)):
+            self._before = _PROBE
 
     def __call__(self, text: str) -> list[int]:
-        """Cut a text into tokens as in the middle of an answer: SentencePiece would put a space before it."""
+        """Cut a text into tokens as in the middle of an answer: SentencePiece would put a space before it.
+
+        Where it does not, nothing may stand before the text: it would change how the first word is cut.
+        """
         if not isinstance(text, str):
             raise TypeError(text)  # it tries bytes first
-        ids = self._tokenizer.encode(_PROBE + text, parse_special=False)
-        begin = len(self._probe)
-        known = ids[:begin] == self._probe and max(ids, default=0) < self.eos_token_id
-        if known and b"".join(self.tokens[token] for token in ids[begin:]) == text.encode():
-            return ids[begin:]
-        return self._tokenizer.encode(text, parse_special=False)
+        ids = self._tokenizer.encode(self._before + text, parse_special=False)
+        begin = len(self._tokenizer.encode(self._before, parse_special=False)) if self._before else 0
+        return ids[begin:] if self._spell(text, ids[begin:]) else self._tokenizer.encode(text, parse_special=False)
+
+    def _spell(self, text: str, ids: list[int]) -> bool:
+        return max(ids, default=0) < self.eos_token_id and b"".join(self.tokens[each] for each in ids) == text.encode()
 
 
 def _vocabulary(tokenizer: Tokenizer, width: int) -> LLTokenizer:

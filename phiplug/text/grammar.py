@@ -27,8 +27,8 @@ EMPTY = "NoExtension"
 """What llguidance says where a grammar has no text, or only the empty one."""
 
 _ESCAPES = 'nrbtf\\"'
-"""What may follow a backslash in a string: not the u of \\u0061, with which a key that a schema knows could be spelled so
-that llguidance takes it for one that the schema does not know, and leaves its value free."""
+"""What may follow a backslash in a string: not the u of \\u0061, with which a key that a schema knows could be spelled
+so that llguidance takes it for one that the schema does not know, and leaves its value free."""
 
 WHITE_SPACE = r"[\x20\x0A\x0D\x09]{1,64}"
 """Between the tokens of JSON: enough for indentation, and an end to the newlines that some models repeat for ever."""

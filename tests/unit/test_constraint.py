@@ -304,6 +304,15 @@ def test_forced_tokens_are_those_that_the_tokenizer_cuts_the_text_into(sentencep
     assert done.tokens[-done.usage.forced_tokens :] == tuple(ids[-done.usage.forced_tokens :])
 
 
+def test_words_of_a_byte_level_vocabulary_are_cut_as_in_a_whole_text(tmp_path):
+    tokens = tiny.trained_bpe("llama-bpe", ["check_in_date in_date\n"] * 9, 300, {"<end>": tiny.CONTROL})
+    tokenizer = tokenizer_of(read_header(tiny.write_vocabulary(tmp_path / "bpe.gguf", tokens)))
+    ids = tokenizer.encode("check_in_date", parse_special=False)
+    assert [tokenizer.token_bytes(token) for token in ids] == [b"check", b"_in", b"_date"]
+    constraint = Constraint("regex", "(check|in)_in_date")
+    assert accepts(Grammars(tokenizer, tokenizer.vocab_size).guide(constraint), ids)
+
+
 def test_text_of_several_bytes_comes_whole(sentencepiece):
     engine = Engine(RandomModel(width=sentencepiece.vocab_size), sentencepiece)
     chunks = list(engine.submit(request(Constraint("choice", ("日本😀", "é한")))))
