@@ -14,6 +14,7 @@ _PIECES = re.compile(
       | (?P<text>"(?:\\.|[^"\\])*")
       | (?P<class>\[(?:\\.|[^\]\\])*\])
       | (?P<any>\.)
+      | (?P<group>(?<=[*+?}])\s*\)(?=\s*[*+?{]))
       | (?P<token>!?<[^\s>]*>)""",
     re.VERBOSE | re.DOTALL,
 )
@@ -63,6 +64,8 @@ def _mended(source: str) -> tuple[str, list[int]]:
             raise _wrong(source, piece.start(), f"{piece[0]} names a token, which is not supported")
         if piece.lastgroup == "any":
             copy(piece.start(), _ANY, 1)
+        if piece.lastgroup == "group":  # the converter drops the parentheses of ("a"*)*, and "a"** is no Lark
+            copy(piece.start(), f' ""{piece[0]}', len(piece[0]))
         if piece.lastgroup not in ("text", "class"):
             continue
         inside = piece.start()

@@ -6,7 +6,9 @@ import json
 import re
 import subprocess
 import sys
+import threading
 from dataclasses import replace
+from pathlib import Path
 
 import jsonschema
 import numpy as np
@@ -415,6 +417,20 @@ def test_what_is_not_sound_is_known_without_a_model(kind, source):
         check(Constraint(kind, source))
 
 
+def test_a_grammar_that_takes_too_long_to_compile_is_given_up(monkeypatch):
+    done = threading.Event()
+
+    class Slow:
+        LLTokenizer = LLParserLimits = staticmethod(lambda *_, **__: None)
+        LLMatcher = staticmethod(lambda *_, **__: done.wait())
+
+    monkeypatch.setattr("phiplug.text.constraint.COMPILE_S", 0.01)
+    monkeypatch.setattr("phiplug.text.constraint.parser", lambda: Slow)
+    with pytest.raises(InvalidParameter, match="regex: takes longer than"):
+        check(Constraint("regex", "a"))
+    done.set()
+
+
 @pytest.mark.parametrize("constraint", [schema(), Constraint("json"), Constraint("lark", 'start: <[5000]> "a"')])
 def test_what_is_sound_passes_without_a_model(constraint):
     check(constraint)
@@ -444,6 +460,7 @@ def test_stop_ids_cannot_be_ignored_under_a_constraint():
         (". .", "a\n"),
         ("[\\^a/]+ # a comment with <tokens> and .", "^/a"),
         ('"\\\\-"', "\\-"),
+        ('("a"* )+ ([b]{2} ){1,2}', "aabb"),
     ],
 )
 def test_gbnf_means_what_llama_cpp_means(rule, text):
@@ -451,6 +468,17 @@ def test_gbnf_means_what_llama_cpp_means(rule, text):
     for byte in text.encode():
         guide.accept(byte)
     assert guide.is_complete
+
+
+GBNF = json.loads(Path(__file__).parents[1].joinpath("data", "gbnf.json").read_text(encoding="utf-8"))["cases"]
+
+
+@pytest.mark.parametrize("case", GBNF, ids=lambda case: case["name"])
+def test_gbnf_has_the_verdicts_of_llama_cpps_own_tests(case):
+    grammars = Grammars(ByteTokenizer(), VOCAB_SIZE)
+    for text in [*case["accepted"], *case["refused"]]:
+        guide = grammars.guide(Constraint("gbnf", case["grammar"]))
+        assert accepts(guide, list(text.encode())) == (text in case["accepted"]), text
 
 
 def test_nothing_is_imported_without_a_constraint():
