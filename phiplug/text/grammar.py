@@ -6,6 +6,7 @@ It looks at the constraint alone, never at a tokenizer, so what is wrong with it
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,7 +15,6 @@ from phiplug.text.gbnf import lark_of_gbnf
 from phiplug.text.schema import DATA, place_of_fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import ModuleType
 
     from phiplug.types import Constraint
@@ -29,6 +29,10 @@ EMPTY = "NoExtension"
 _ESCAPES = 'nrbtf\\"'
 """What may follow a backslash in a string: not the u of \\u0061, with which a key that a schema knows could be spelled
 so that llguidance takes it for one that the schema does not know, and leaves its value free."""
+
+_CONTROL = re.compile(r"[\x00-\x07\x0b\x0e-\x1f\x7f]")  # what none of them spells
+_VALUES = frozenset({"const", "enum"})
+_SHOWN = DATA - _VALUES  # what nothing enforces
 
 WHITE_SPACE = r"[\x20\x0A\x0D\x09]{1,64}"
 """Between the tokens of JSON: enough for indentation, and an end to the newlines that some models repeat for ever."""
@@ -110,11 +114,7 @@ def _fault(constraint: Constraint, part: dict[str, Any]) -> str:  # Any: what JS
 
 def _schema_grammar(constraint: Constraint) -> str:
     source = constraint.texts[0] or '{"type": "object"}'
-    for target in _references(json.loads(source)):
-        if not target.startswith("#"):
-            raise InvalidParameter(
-                constraint.name, f"$ref {target[:80]!r} is not in the schema itself", hint="nothing is fetched"
-            )
+    _check_schema(constraint, json.loads(source))
     options: dict[str, Any] = {  # Any: its options
         "lenient": constraint.lenient,
         "coerce_one_of": constraint.lenient,
@@ -130,14 +130,22 @@ def _schema_grammar(constraint: Constraint) -> str:
         raise InvalidParameter(constraint.name, str(error)) from None
 
 
-def _references(schema: Any) -> Iterator[str]:  # Any: what JSON holds
-    """Yield what the `$ref` of a schema and of the schemas in it lead to."""
-    waiting = [schema]
+def _check_schema(constraint: Constraint, schema: Any) -> None:  # Any: what JSON holds
+    """Refuse references to what is elsewhere, and values that the parser would spell without a character of theirs."""
+    waiting = [(schema, False)]  # and whether it is the value of an answer
     while waiting:
-        each = waiting.pop()
-        if isinstance(each, dict):
-            if isinstance(each.get("$ref"), str):
-                yield each["$ref"]
-            waiting += [value for key, value in each.items() if key not in DATA or isinstance(each.get("type"), dict)]
-        elif isinstance(each, list):
-            waiting += each
+        each, is_value = waiting.pop()
+        if isinstance(each, str) and is_value and (found := _CONTROL.search(each)):
+            raise InvalidParameter(constraint.name, f"a value has the control character U+{ord(found[0]):04X}")
+        if isinstance(each, list):
+            waiting += [(value, is_value) for value in each]
+        elif isinstance(each, dict):
+            target = each.get("$ref")
+            if isinstance(target, str) and not target.startswith("#") and not is_value:
+                place = f"$ref {target[:80]!r} is not in the schema itself"
+                raise InvalidParameter(constraint.name, place, hint="nothing is fetched")
+            is_map = isinstance(each.get("type"), dict)  # of properties, which may have any names
+            waiting += [
+                (value, is_value or key in _VALUES) for key, value in each.items() if is_map or key not in _SHOWN
+            ]
+            waiting += [(key, is_value) for key in each]

@@ -353,6 +353,7 @@ def test_white_space_is_bounded():
         ("json_schema", '{"items": {"$ref": "#/$defs/x"}, "$defs": {"x": {"anyOf": [{}, {"not": {}}]}}}', "x/anyOf/1 "),
         ("json_schema", MUTUAL, "at /\\$defs/a/properties/z "),
         ("json_schema", '{"$ref": "#"}', "allows no answer of at least one token"),
+        ("json_schema", '{"items": {"enum": ["a", "b\\u0000c"]}}', "a value has the control character U\\+0000"),
         ("json_schema", '{"enum": []}', "Unsatisfiable schema: anyOf is empty"),
         ("json_schema", '{"minimum": 3, "maximum": 1, "type": "integer"}', "Unsatisfiable schema: minimum"),
         ("json_schema", MANY, "Current row has 2407 items; max is 2000"),
@@ -438,6 +439,8 @@ def test_what_is_sound_passes_without_a_model(constraint):
 
 def test_data_in_a_schema_is_no_reference():
     check(schema({"const": {"$ref": "https://example.org"}}))
+    check(schema({"type": "string", "default": "\0", "examples": [{"$ref": "https://example.org"}]}))
+    check(schema({"properties": {"enum": {"type": "string"}, "type": {"type": "string", "description": "\x1b"}}}))
 
 
 def test_a_lenient_constraint_warns_of_what_is_not_enforced():
