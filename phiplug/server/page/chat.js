@@ -3,7 +3,7 @@
 import { Answer, cloned } from "./answer.js";
 import { withSystem } from "./settings.js";
 
-const NEAR_END_PX = 60; // who has scrolled up by more than this is reading, and is not moved
+const NEAR_END_PX = 150; // who has scrolled up by more than this is reading, and is not moved
 
 export class Chat {
   #client;
