@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 from phiplug.errors import PhiplugError, PhiplugWarning
 from phiplug.load import load
-from phiplug.types import Chunk, Completion, Constraint, Message, Request, SamplingParams, Timings, Usage
+from phiplug.types import (
+    Chunk,
+    Completion,
+    Constraint,
+    Message,
+    Request,
+    SamplingParams,
+    Timings,
+    Tool,
+    ToolCall,
+    Usage,
+)
 
 if TYPE_CHECKING:
     from phiplug.conversation import Conversation
@@ -34,6 +45,8 @@ __all__ = [
     "SamplingParams",
     "Stream",
     "Timings",
+    "Tool",
+    "ToolCall",
     "Usage",
     "load",
 ]

@@ -114,12 +114,13 @@ class Reply:
     Attributes:
         request: what was asked, with the prompt's ids and the seed in force.
         text: what was read of the answer so far.
+        reasoning: what was read of the reasoning before it.
         tokens: how many tokens that is.
     """
 
     def __init__(self, stream: Stream, keep: Callable[[Message], None]) -> None:
         self.request: Request = stream.request
-        self.text = ""
+        self.text = self.reasoning = ""
         self.tokens = 0
         self._stream = stream
         self._keep = keep
@@ -140,6 +141,7 @@ class Reply:
             self._open = False
             raise
         self.text += chunk.text
+        self.reasoning += chunk.reasoning
         self.tokens += len(chunk.tokens)
         if chunk.finish_reason:
             self._end()
@@ -155,4 +157,4 @@ class Reply:
     def _end(self) -> None:
         if self._open:
             self._open = False
-            self._keep(Message("assistant", self.text))
+            self._keep(Message("assistant", self.text, self.reasoning))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Unpack
 from phiplug import checks
 from phiplug.engine import Stream, merged
 from phiplug.engine.scores import Score, score_continuations, score_text
+from phiplug.messages import ToolLike
 from phiplug.options import StreamOptions, prompt_options_of, sampling_of
 from phiplug.text.prompt import PromptEncoder, PromptOptions
 from phiplug.types import Chunk, Completion, Constraint, MessageLike, Request, SamplingParams
@@ -81,6 +82,9 @@ class LLM:
         stop: str | Sequence[str] = (),
         raw: bool = False,
         variables: Mapping[str, object] = MappingProxyType({}),
+        tools: Sequence[ToolLike] = (),
+        tool_choice: str = "auto",
+        parallel_tool_calls: bool = True,
         logprobs: int | None = None,
         constraint: Constraint | None = None,
         params: SamplingParams | None = None,
@@ -100,6 +104,9 @@ class LLM:
             stop: text that ends the answer and is not part of it.
             raw: no chat template; `prompt` must be a str.
             variables: what the chat template is given beside the messages; see `PromptOptions`.
+            tools: what the answer may call: `Tool`, or OpenAI's form. phiplug calls nothing itself.
+            tool_choice: "auto", "none", "required" or the name of a tool; see `PromptOptions`.
+            parallel_tool_calls: the answer may have several calls.
             logprobs: give each token's log-probability, and those of so many of the likeliest beside it, at most 20.
             constraint: the form that the answer must have: a JSON schema, a grammar, ...
             params: the other parameters, and the defaults of these.
@@ -120,6 +127,9 @@ class LLM:
             stop=stop,
             raw=raw,
             variables=variables,
+            tools=tools,
+            tool_choice=tool_choice,
+            parallel_tool_calls=parallel_tool_calls,
             logprobs=logprobs,
             constraint=constraint,
             params=params,
@@ -187,8 +197,9 @@ class LLM:
         A request that has a seed or is greedy gives, with a fixed number of threads, the same answer whatever was asked
         before it and whoever is answered beside it.
         """
+        ids, markup = self.prompts.prepare(prompt, options)
         return Request(
-            prompt_ids=tuple(self.encode(prompt, options)),
+            prompt_ids=tuple(ids),
             sampling=sampling.seeded(),
             max_tokens=max_tokens,
             stop=checks.stops(stop),
@@ -196,6 +207,7 @@ class LLM:
             logprobs=logprobs,
             may_autotune=not sampling.repeats,
             templated=not options.raw,
+            markup=markup,
         )
 
     def submit(self, request: Request) -> Stream:

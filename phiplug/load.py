@@ -204,7 +204,7 @@ def template_of(files: ModelFiles, plugins: Plugins, given: str | None = None) -
 
     own = plugins.chat_template(files) if given is None else checks.text("chat_template", given)
     source = find_template(files) if own is None else own
-    return None if source is None else ChatTemplate(source)
+    return None if source is None else ChatTemplate(source, tool_formats=tuple(plugins.tool_formats().values()))
 
 
 def _header_of(files: ModelFiles) -> Header | None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, TypedDict
 
 from phiplug.errors import InvalidParameter
+from phiplug.messages import ToolLike
 from phiplug.text.prompt import PromptOptions
 from phiplug.types import Constraint, SamplingParams
 
@@ -27,6 +28,9 @@ class StreamOptions(TypedDict, total=False):
     stop: str | Sequence[str]
     raw: bool
     variables: Mapping[str, object]
+    tools: Sequence[ToolLike]
+    tool_choice: str
+    parallel_tool_calls: bool
     logprobs: int | None
     constraint: Constraint | None
     params: SamplingParams | None
@@ -45,4 +49,10 @@ def sampling_of(options: StreamOptions) -> SamplingParams:
 
 def prompt_options_of(options: StreamOptions) -> PromptOptions:
     """Return how the prompt becomes ids."""
-    return PromptOptions(options.get("raw", False), variables=options.get("variables") or {})
+    return PromptOptions(
+        options.get("raw", False),
+        variables=options.get("variables") or {},
+        tools=options.get("tools", ()),
+        tool_choice=options.get("tool_choice", "auto"),
+        parallel_tool_calls=options.get("parallel_tool_calls", True),
+    )

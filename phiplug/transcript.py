@@ -102,7 +102,7 @@ class Transcript:
         content = {
             "model": self.model,
             "backend": self.backend,
-            "messages": [{"role": message.role, "content": message.content} for message in self.messages],
+            "messages": [message.as_dict() for message in self.messages],
             "options": dict(self.options),
         }
         userfiles.write_text("file", path, json.dumps(content, ensure_ascii=False, indent=1))

@@ -8,58 +8,31 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, get_args
 
 from phiplug import checks
 from phiplug.errors import InvalidParameter, RequestError, UnsupportedParameter
+from phiplug.markup import NO_MARKUP, Markup
+from phiplug.markup import ToolFormat as ToolFormat  # noqa: PLC0414  what a plugin may add
+from phiplug.messages import Message as Message  # noqa: PLC0414  part of this interface, as the next five are
+from phiplug.messages import MessageLike as MessageLike  # noqa: PLC0414
+from phiplug.messages import Role as Role  # noqa: PLC0414
+from phiplug.messages import Tool as Tool  # noqa: PLC0414
+from phiplug.messages import ToolCall as ToolCall  # noqa: PLC0414
+from phiplug.messages import ToolCallDelta as ToolCallDelta  # noqa: PLC0414
+from phiplug.messages import calls_of
 from phiplug.parameters import MAX_SEED
 from phiplug.parameters import SamplingParams as SamplingParams  # noqa: PLC0414  part of this interface
 
-Role = Literal["system", "user", "assistant", "tool"]
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls"]
 
 ConstraintKind = Literal["json_schema", "json", "regex", "choice", "lark", "gbnf"]
 ConstraintResult = Literal["complete", "cut"]
 
 MAX_LOGPROBS = 20  # what OpenAI's interface allows
 MAX_SOURCE = 256 * 1024  # bytes of a constraint
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One turn of a conversation."""
-
-    role: Role
-    content: str
-
-    def __post_init__(self) -> None:
-        if self.role not in ("system", "user", "assistant", "tool"):
-            raise InvalidParameter("role", f"{self.role!r} is none of system, user, assistant, tool")
-        checks.text("content", self.content)
-
-    @classmethod
-    def of(cls, value: object) -> Message:
-        """Take a message as it is, or in OpenAI's form: a dict with a role and a text as its content.
-
-        Raises:
-            InvalidParameter: it is neither, or it has an entry that would be ignored.
-        """
-        if isinstance(value, cls):
-            return value
-        if not isinstance(value, Mapping) or not {"role", "content"} <= value.keys():
-            raise InvalidParameter("messages", f"{type(value).__name__} is no message", hint=_MESSAGE_HINT)
-        extra = [str(key) for key, entry in value.items() if key not in ("role", "content") and entry]
-        if extra:
-            raise UnsupportedParameter("messages", f"nothing reads the entry {extra[0]!r} of a message")
-        return cls(value["role"], value["content"])
-
-
-_MESSAGE_HINT = 'a message is Message("user", "...") or {"role": "user", "content": "..."}'
-
-MessageLike: TypeAlias = Message | Mapping[str, object]
-"""What `Message.of` takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +121,7 @@ class Request:
             text (never of the tokens).
         replayed: tokens that an earlier run of this request drew before it was interrupted. They take the place of the
             first draws, in passes like those of the first run, and the stream brings their chunks once more.
+        markup: how the model writes what is not the text of its answer.
     """
 
     prompt_ids: tuple[int, ...]
@@ -163,6 +137,7 @@ class Request:
     may_autotune: bool = False
     templated: bool = False
     replayed: tuple[int, ...] = ()
+    markup: Markup = NO_MARKUP
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prompt_ids", checks.ids("prompt_ids", self.prompt_ids))
@@ -176,14 +151,19 @@ class Request:
         object.__setattr__(self, "max_tokens", checks.integer("max_tokens", self.max_tokens, low=least))
         if len(self.replayed) > self.max_tokens:
             raise InvalidParameter("replayed", f"{len(self.replayed)} tokens are more than `max_tokens` allows")
-        if self.constraint and self.ignore_stop_ids:
-            raise UnsupportedParameter("ignore_stop_ids", "a constraint ends with a stop token")
+        if self.has_grammar and self.ignore_stop_ids:
+            raise UnsupportedParameter("ignore_stop_ids", "a constraint, or a call of a tool, ends with a stop token")
         if self.logprobs is not None:
             checks.integer("logprobs", self.logprobs, low=0, high=MAX_LOGPROBS)
         if self.score_from is not None:
             checks.integer("score_from", self.score_from, low=1, high=len(self.prompt_ids) - 1)
             if self.logprobs is None:
                 raise InvalidParameter("logprobs", "is needed for a score", hint="0 asks for the prompt's alone")
+
+    @property
+    def has_grammar(self) -> bool:
+        """Whether a grammar says which tokens may come: that of a constraint, or of calls of tools."""
+        return self.constraint is not None or self.markup.tools is not None
 
     def choice(self, index: int) -> Request:
         """Return the request for answer number `index` of several to one prompt: it has the seed + `index`."""
@@ -242,11 +222,11 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of the answer: its text and the tokens behind it, either of which may be empty.
+    """A piece of the answer: its text, its reasoning, its calls and the tokens behind them, all of which may be empty.
 
     The last chunk of a stream, and only that one, has `finish_reason`, `usage`, `timings`, and `constraint` where the
-    request has one. `logprobs` has one entry
-    for each of `tokens` where they were asked for; `prompt_logprobs` those of a scored prompt, as they are computed.
+    request has one. `logprobs` has one entry for each of `tokens` where they were asked for; `prompt_logprobs` those of
+    a scored prompt, as they are computed.
     """
 
     text: str
@@ -257,6 +237,8 @@ class Chunk:
     logprobs: tuple[TokenLogprob, ...] = ()
     prompt_logprobs: tuple[TokenLogprob, ...] = ()
     constraint: ConstraintResult | None = None
+    reasoning: str = ""
+    tool_calls: tuple[ToolCallDelta, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +246,7 @@ class Completion:
     """A whole answer.
 
     Attributes:
-        text: what was generated, without the stop string.
+        text: what was generated, without the stop string and without the reasoning.
         tokens: the ids of it, without the stop id.
         prompt_ids: what the model was given.
         sampling: the parameters in force, with the seed that was used.
@@ -272,6 +254,8 @@ class Completion:
         prompt_logprobs: one for each scored id of the prompt.
         constraint: whether the text has the whole form that the constraint asks for, or was cut off before; None
             without a constraint.
+        reasoning: what the model thought before it answered, where its form of that is known; else it is text.
+        tool_calls: the calls of tools that it asks for; one that was cut off is left out.
     """
 
     text: str
@@ -284,6 +268,8 @@ class Completion:
     logprobs: tuple[TokenLogprob, ...] = ()
     prompt_logprobs: tuple[TokenLogprob, ...] = ()
     constraint: ConstraintResult | None = None
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
 
     @property
     def mean_logprob(self) -> float:
@@ -308,4 +294,6 @@ class Completion:
             logprobs=tuple(entry for chunk in gathered for entry in chunk.logprobs),
             prompt_logprobs=tuple(entry for chunk in gathered for entry in chunk.prompt_logprobs),
             constraint=last.constraint,
+            reasoning="".join(chunk.reasoning for chunk in gathered),
+            tool_calls=calls_of(delta for chunk in gathered for delta in chunk.tool_calls),
         )

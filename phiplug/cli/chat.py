@@ -14,6 +14,7 @@ import typer
 
 from phiplug.cli import note
 from phiplug.cli.flags import OUTPUT, PROMPT, LoadFlags, SamplingFlags, command_app, takes
+from phiplug.cli.reasoning import ReasoningFlags
 from phiplug.cli.stdin import piped_lines
 from phiplug.cli.template import TemplateFlags
 from phiplug.cli.terminal import is_interactive, restored_when_killed, typed_lines
@@ -46,8 +47,10 @@ class ChatFlags:
 
 
 @app.command()
-@takes(LoadFlags, SamplingFlags, TemplateFlags, ChatFlags)
-def chat(load: LoadFlags, sampling: SamplingFlags, template: TemplateFlags, flags: ChatFlags) -> None:
+@takes(LoadFlags, SamplingFlags, TemplateFlags, ReasoningFlags, ChatFlags)
+def chat(
+    load: LoadFlags, sampling: SamplingFlags, template: TemplateFlags, reasoning: ReasoningFlags, flags: ChatFlags
+) -> None:
     """Talk with a model, turn after turn; /help lists what else it understands."""
     from phiplug.cli import slash
     from phiplug.cli.session import Session
@@ -57,9 +60,17 @@ def chat(load: LoadFlags, sampling: SamplingFlags, template: TemplateFlags, flag
     options = AnswerOptions(
         sampling.params(), flags.max_tokens, tuple(flags.stop or ()), flags.strict_content, template.variables()
     )
+    reasoning.printer()
     interactive = is_interactive()
     conversation = Conversation(load.load(), system=flags.system, options=options)
-    session = Session(conversation, load, slash.obey, interactive=interactive, raw_output=flags.raw_output)
+    session = Session(
+        conversation,
+        load,
+        slash.obey,
+        interactive=interactive,
+        raw_output=flags.raw_output,
+        reasoning=reasoning,
+    )
     try:
         if interactive:
             note(f"{slash.about(session.conversation.llm)}\n{GREETING}\n")

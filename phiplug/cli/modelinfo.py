@@ -105,6 +105,10 @@ def _fields(description: ModelDescription) -> Iterator[tuple[str, str]]:
     yield "licence", metadata.licence or _UNKNOWN
     yield "backends", ", ".join(description.backends) or "none takes it"
     yield "chat template", f"{len(description.template.source)} characters" if description.template else "none"
+    if description.template and description.template.reasoning:
+        yield "reasoning", " ... ".join(description.template.reasoning)
+    if description.template and description.template.tools:
+        yield "tools", f"called as {description.template.tools} does"
 
 
 def _stops(tokenizer: TokenizerDescription) -> str:

@@ -14,16 +14,19 @@ from phiplug.cli.constraints import ConstraintFlags, cut_off
 from phiplug.cli.flags import OUTPUT, PROMPT, LoadFlags, SamplingFlags, command_app, takes
 from phiplug.cli.logprobs import logprob_as_json, show_logprobs
 from phiplug.cli.prompt import prompt_text
+from phiplug.cli.reasoning import ReasoningFlags
 from phiplug.cli.screen import AnswerPrinter
-from phiplug.cli.template import TemplateFlags
+from phiplug.cli.template import ToolFlags
 from phiplug.cli.waiting import awaited
 from phiplug.errors import InvalidParameter
+from phiplug.messages import calls_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
+    from phiplug.cli.reasoning import ReasoningPrinter
     from phiplug.llm import LLM, PromptOptions, Stream
-    from phiplug.types import Message, Request, SamplingParams, Timings, TokenLogprob, Usage
+    from phiplug.types import Completion, Message, Request, SamplingParams, Timings, TokenLogprob, ToolCallDelta, Usage
 
 app = command_app()
 
@@ -80,26 +83,26 @@ class RunFlags:
 
 
 @app.command()
-@takes(LoadFlags, SamplingFlags, ConstraintFlags, TemplateFlags, RunFlags)
+@takes(LoadFlags, SamplingFlags, ConstraintFlags, ToolFlags, ReasoningFlags, RunFlags)
 def run(
     load: LoadFlags,
     sampling: SamplingFlags,
     form: ConstraintFlags,
-    template: TemplateFlags,
+    template: ToolFlags,
+    reasoning: ReasoningFlags,
     flags: RunFlags,
     prompt: Annotated[
         str | None, typer.Argument(help="The user's message, after what is piped; - is standard input.")
     ] = None,
 ) -> None:
     """Answer one prompt, printed as it is decoded."""
-    from phiplug.llm import PromptOptions
-
     params = sampling.params()  # what is out of range is said before a model is loaded
-    constraint, variables = form.constraint(), template.variables()
-    _refuse_for_raw(load, flags, variables)
+    reasoning.printer()
+    constraint = form.constraint()
+    _refuse_for_raw(load, flags, template)
+    options = template.options(raw=flags.raw, strict_content=flags.strict_content)
     asked = _messages(prompt_text(prompt, flags.file), flags)
     with load.load(slots=min(flags.choices or 1, MOST_SLOTS)) as llm:
-        options = PromptOptions(flags.raw, flags.strict_content, variables)
         request = replace(_request(llm, asked, params, options, flags), constraint=constraint)
         streams = llm.submit_choices(request, flags.choices or 1)
         if flags.as_json:
@@ -108,19 +111,20 @@ def run(
             typer.echo(json.dumps(reports[0] if flags.choices is None else reports))
             is_cut = any(report.get("constraint") == "cut" for report in reports)
         else:
-            is_cut = _print_all(llm, streams, flags)
+            is_cut = _print_all(llm, streams, flags, reasoning)
     if is_cut and constraint:
         typer.echo(cut_off(constraint), err=True)
         raise typer.Exit(1)
 
 
-def _refuse_for_raw(load: LoadFlags, flags: RunFlags, variables: Mapping[str, Any]) -> None:
+def _refuse_for_raw(load: LoadFlags, flags: RunFlags, template: ToolFlags) -> None:
     """Refuse the flags that mean nothing for a prompt without messages."""
     for name, given in (
         ("system", flags.system is not None),
         ("strict_content", flags.strict_content),
         ("chat_template", load.chat_template is not None),
-        ("template_var", bool(variables)),
+        ("template_var", bool(template.template_var)),
+        ("tools", template.tools is not None),
     ):
         if flags.raw and given:
             raise InvalidParameter(name, "a raw prompt has no messages", hint="drop it, or --raw")
@@ -144,7 +148,7 @@ def _request(
     return llm.request(prompt, params, options, max_tokens=flags.max_tokens, stop=stop, logprobs=flags.logprobs)
 
 
-def _print_all(llm: LLM, streams: Sequence[Stream], flags: RunFlags) -> bool:
+def _print_all(llm: LLM, streams: Sequence[Stream], flags: RunFlags, reasoning: ReasoningFlags) -> bool:
     """Print answers one after another, a rule with the seed before each where there are several.
 
     Returns:
@@ -154,23 +158,31 @@ def _print_all(llm: LLM, streams: Sequence[Stream], flags: RunFlags) -> bool:
     for stream in streams:
         if len(streams) > 1:
             print(f"--- seed {stream.request.sampling.seed} ---", flush=True)
-        is_cut |= _print(llm, stream, flags)
+        is_cut |= _print(llm, stream, flags, reasoning.printer())
     return is_cut
 
 
-def _print(llm: LLM, stream: Stream, flags: RunFlags) -> bool:
+def _print(llm: LLM, stream: Stream, flags: RunFlags, thoughts: ReasoningPrinter) -> bool:
     """Print the text as it comes, or when it is whole; then log-probabilities and a line of statistics on stderr."""
-    text = ""
+    text, is_said = "", False
     logprobs: list[TokenLogprob] = []
+    calls: list[ToolCallDelta] = []
     printer = AnswerPrinter(raw=flags.raw_output)
     for chunk in awaited(stream, f"reading {_counted(len(stream.request.prompt_ids), 'token')}"):
         logprobs += chunk.logprobs
+        calls += chunk.tool_calls
+        is_said = is_said or bool(chunk.text)
+        thoughts.write(chunk.reasoning, chunk.text)
         if flags.no_stream:
             text += chunk.text
         else:
             printer.write(chunk.text)
+    thoughts.end()
     printer.write(text)
-    printer.end()
+    if is_said or not calls:
+        printer.end()
+    for call in calls_of(calls):
+        typer.echo(json.dumps({"name": call.name, "arguments": call.values}, ensure_ascii=False))
     if logprobs:
         show_logprobs(logprobs)
     if chunk.usage and chunk.timings:
@@ -210,6 +222,18 @@ def summary(llm: LLM, usage: Usage, timings: Timings) -> str:
     )
 
 
+def _said(completion: Completion) -> dict[str, Any]:  # Any: what JSON holds
+    """Return what an answer consists of, and whether it has its form."""
+    grammar: dict[str, Any] = {"constraint": completion.constraint} if completion.constraint else {}  # Any: as above
+    if completion.constraint or completion.tool_calls:
+        grammar["forced_tokens"] = completion.usage.forced_tokens
+    return grammar | {
+        "text": completion.text,
+        "reasoning": completion.reasoning,
+        "tool_calls": [call.as_dict() for call in completion.tool_calls],
+    }
+
+
 def _report(llm: LLM, stream: Stream) -> dict[str, Any]:  # Any: what JSON holds
     """Return everything about one answer, for --json."""
     from phiplug.load import cache
@@ -221,16 +245,10 @@ def _report(llm: LLM, stream: Stream) -> dict[str, Any]:  # Any: what JSON holds
     path = llm.files.path
     asked = stream.request.logprobs is not None
     logprobs = {"logprobs": list(map(logprob_as_json, completion.logprobs))} if asked else {}
-    form = (
-        {"constraint": completion.constraint, "forced_tokens": completion.usage.forced_tokens}
-        if completion.constraint
-        else {}
-    )
     return (
         logprobs
-        | form
+        | _said(completion)
         | {
-            "text": completion.text,
             "tokens": completion.tokens,
             "prompt_tokens": completion.usage.prompt_tokens,
             "prompt_ids": completion.prompt_ids,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
 from phiplug.cli import as_phiplug_error, complain, is_lost_output, note
+from phiplug.cli.reasoning import ReasoningFlags
 from phiplug.cli.screen import AnswerPrinter
 from phiplug.cli.terminal import unechoed
 from phiplug.cli.waiting import awaited
@@ -45,10 +46,12 @@ class Session:
         *,
         interactive: bool = False,
         raw_output: bool = False,
+        reasoning: ReasoningFlags | None = None,
     ) -> None:
         """Answer with `conversation`; `obey` is given the lines that begin with a slash.
 
         Ctrl-C stops an answer where it is `interactive`, and `raw_output` keeps escape sequences on a terminal.
+        `reasoning` says whether that is shown.
         """
         self.conversation = conversation
         self.load = load
@@ -59,6 +62,7 @@ class Session:
         self._obey = obey
         self._interactive = interactive
         self._raw_output = raw_output
+        self._reasoning = reasoning or ReasoningFlags()
         self._warned: set[str] = set()
 
     def run(self, lines: Iterable[str]) -> None:
@@ -116,9 +120,12 @@ class Session:
             self.held = len(reply.request.prompt_ids) + reply.tokens
 
     def _print(self, reply: Reply, printer: AnswerPrinter) -> None:
+        thoughts = self._reasoning.printer()
         try:
             for chunk in awaited(reply, f"reading {len(reply.request.prompt_ids)} tokens"):
+                thoughts.write(chunk.reasoning, chunk.text)
                 printer.write(chunk.text)
+            thoughts.end()
         except Exception:
             if reply.text:
                 printer.end()

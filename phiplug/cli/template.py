@@ -1,15 +1,22 @@
-"""The flags of `phiplug run` and `phiplug chat` for the chat template, beside the one that replaces it."""
+"""The flags for what the chat template is given beside the messages: variables, and tools."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from phiplug.cli.flags import PROMPT
 from phiplug.errors import InvalidParameter
+from phiplug.userfiles import read_text
+
+if TYPE_CHECKING:
+    from phiplug.llm import PromptOptions
+    from phiplug.types import Tool
+
+TOOLS = "Tools"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +55,42 @@ def _value(text: str) -> Any:  # Any: what JSON holds
         return json.loads(text)
     except (ValueError, RecursionError):
         return text
+
+
+@dataclass(frozen=True, slots=True)
+class ToolFlags(TemplateFlags):
+    """What the chat template is given beside the messages, tools among it."""
+
+    tools: Annotated[
+        str | None,
+        typer.Option(
+            "--tools", rich_help_panel=TOOLS, help="A JSON file of tools, in OpenAI's form.", show_default=False
+        ),
+    ] = None
+    tool_choice: Annotated[
+        str,
+        typer.Option("--tool-choice", rich_help_panel=TOOLS, help="auto, none, required, or the name of a tool."),
+    ] = "auto"
+
+    def options(self, *, raw: bool, strict_content: bool) -> PromptOptions:
+        """Return how the prompt becomes ids, its tools checked.
+
+        Raises:
+            InvalidParameter: a variable or a tool is not sound, or a file cannot be read.
+        """
+        from phiplug.llm import PromptOptions
+
+        tools = self._read() if self.tools else ()
+        return PromptOptions(raw, strict_content, self.variables(), tools, self.tool_choice)
+
+    def _read(self) -> tuple[Tool, ...]:
+        from phiplug.messages import tools_of
+        from phiplug.text.constraint import check_tools
+
+        try:
+            found = json.loads(read_text("tools", self.tools or ""))
+        except (ValueError, RecursionError) as error:
+            raise InvalidParameter("tools", f"{self.tools} is no JSON: {error}") from None
+        tools = tools_of([found] if isinstance(found, dict) else found)
+        check_tools(tools)
+        return tools

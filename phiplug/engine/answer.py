@@ -1,17 +1,18 @@
 """From rows of logits to tokens to text, for one request, until it ends.
 
-It chains the stages (sampler, detokenizer, stop filter) and keeps the request's clock. It knows nothing of slots, of
-passes, or of the other requests of a batch.
+It chains the stages (sampler, grammar, speller) and keeps the request's clock. It knows nothing of slots, of passes, or
+of the other requests of a batch.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from phiplug.engine.detokenize import Detokenizer, brings_space
-from phiplug.engine.stopping import StopFilter
+from phiplug.engine.detokenize import brings_space
+from phiplug.engine.spelling import Spelled, Speller
 from phiplug.sampling import Row, Sampler
 from phiplug.types import Chunk, ConstraintResult, FinishReason, Request, Timings, TokenLogprob, Usage
 
@@ -65,10 +66,9 @@ class Answer:
         self._guide = guide
         self._forced: deque[int] = deque()
         drops_space = request.templated and guide is None and brings_space(tokenizer)
-        self._detokenizer = Detokenizer(drop_space=drops_space)
-        self._stop = StopFilter(request.stop)
+        self._speller = Speller(request, tokenizer, drop_space=drops_space)
         self._count = self._forced_count = 0
-        self._text = ""
+        self._spelled = Spelled()
         self._clock = _Clock(started)
 
     def prepare(self) -> None:
@@ -86,7 +86,7 @@ class Answer:
             GrammarStuck: the grammar leaves none.
         """
         self._clock.logits_came()
-        self.tokens, self._text = (), ""
+        self.tokens, self._spelled = (), Spelled()
         token = self._forced.popleft() if self._forced else self._next_token(row)
         if token in self._stop_ids:
             self._end("stop")
@@ -102,14 +102,23 @@ class Answer:
 
     def chunk(self, logprobs: tuple[TokenLogprob, ...] = (), prompt_logprobs: tuple[TokenLogprob, ...] = ()) -> Chunk:
         """Return what the last row brought."""
-        if self._text:
+        spelled = self._spelled
+        if spelled != Spelled():
             self._clock.text_shown()
+        chunk = Chunk(
+            spelled.text,
+            self.tokens,
+            logprobs=logprobs,
+            prompt_logprobs=prompt_logprobs,
+            reasoning=spelled.reasoning,
+            tool_calls=spelled.calls,
+        )
         if self.finish_reason is None:
-            return Chunk(self._text, self.tokens, logprobs=logprobs, prompt_logprobs=prompt_logprobs)
+            return chunk
         usage = Usage(len(self.request.prompt_ids), self._count, self.cached, self._forced_count - len(self._forced))
         timings = self._clock.timings(computed=usage.prompt_tokens - self.cached, tokens=self._count)
-        return Chunk(
-            self._text, self.tokens, self.finish_reason, usage, timings, logprobs, prompt_logprobs, self._constraint()
+        return replace(
+            chunk, finish_reason=self.finish_reason, usage=usage, timings=timings, constraint=self._constraint()
         )
 
     def _next_token(self, row: Logits) -> int:
@@ -140,8 +149,8 @@ class Answer:
         self._count += 1
         self._clock.token_drawn()
         self.tokens += (token,)
-        self._text += self._spell(token)
-        if self._stop.stopped:
+        self._spelled += self._speller.feed(token)
+        if self._speller.stopped:
             self.finish_reason = "stop"
         elif self._guide is not None and not self._forced and self._guide.must_end:
             self._end("stop")
@@ -150,17 +159,16 @@ class Answer:
 
     def _constraint(self) -> ConstraintResult | None:
         """Return whether the text has the whole form that was asked for; a stop string cuts it."""
-        if self._guide is None:
+        if self._guide is None or self.request.constraint is None:
             return None
-        return "complete" if self._guide.is_complete and not self._forced and not self._stop.stopped else "cut"
-
-    def _spell(self, token: int) -> str:
-        return self._stop.feed(self._detokenizer.feed(self.tokenizer.token_bytes(token)))
+        return "complete" if self._guide.is_complete and not self._forced and not self._speller.stopped else "cut"
 
     def _end(self, reason: FinishReason) -> None:
         """End for a reason that is no stop string: what was held back is text after all."""
-        self._text += self._stop.feed(self._detokenizer.flush()) + self._stop.flush()
-        self.finish_reason = "stop" if self._stop.stopped else reason
+        self._spelled += self._speller.flush()
+        if self._speller.stopped or reason == "stop":
+            reason = "tool_calls" if self._speller.has_calls and not self._speller.stopped else "stop"
+        self.finish_reason = reason
 
 
 def _stop_ids(request: Request, tokenizer: Tokenizer) -> frozenset[int]:

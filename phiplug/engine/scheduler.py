@@ -297,7 +297,7 @@ class Scheduler:
             limit=min(request.max_tokens, info.context_length - len(request.prompt_ids) + 1),
             started=time.perf_counter(),
             row=self._row,
-            guide=self.grammars.guide(request.constraint) if request.constraint else None,
+            guide=self.grammars.guide(request.constraint, request.markup) if request.has_grammar else None,
         )
         return Sequence(answer, chunk=info.chunk)
 

@@ -51,11 +51,15 @@ class TemplateDescription:
         source: in Jinja.
         variables: the names that it reads from outside, or None where it is invalid.
         preview: what it makes of a sample conversation, or None where it cannot.
+        reasoning: what begins and ends reasoning, or None where no form of it is known.
+        tools: the name of the form in which the model calls tools, or None where none is known.
     """
 
     source: str
     variables: tuple[str, ...] | None = None
     preview: Preview | None = None
+    reasoning: tuple[str, str] | None = None
+    tools: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,11 @@ def describe(files: ModelFiles, plugins: Plugins, *, template: str | None = None
         format=files.format,
         metadata=replace(metadata, licence=licence_of(files, metadata), source=_source_of(files, metadata)),
         tokenizer=_describe_tokenizer(tokenizer) if tokenizer else None,
-        template=_describe_template(ChatTemplate(source), tokenizer, problems) if source else None,
+        template=_describe_template(
+            ChatTemplate(source, tool_formats=tuple(plugins.tool_formats().values())), tokenizer, problems
+        )
+        if source
+        else None,
         backends=tuple(backend.name for backend in accepting(plugins.backends(), files)),
         problems=tuple(problems),
     )
@@ -142,7 +150,9 @@ def _describe_template(template: ChatTemplate, tokenizer: Tokenizer | None, prob
     if variables is None:
         return TemplateDescription(template.source)
     sample = _tried(lambda: preview(template, tokenizer), problems) if tokenizer else None
-    return TemplateDescription(template.source, tuple(variables), sample)
+    markers = (template.reasoning.begin, template.reasoning.end) if template.reasoning else None
+    tools = template.tool_format.name if template.tool_format else None
+    return TemplateDescription(template.source, tuple(variables), sample, markers, tools)
 
 
 def _tried(part: Callable[[], T], problems: list[str]) -> T | None:

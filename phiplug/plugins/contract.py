@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar, get_args
 
 from phiplug.errors import ContractMismatch, PluginError
 from phiplug.spi import API_VERSION, OLDEST_API, Backend, Feature, ModelFiles, ModelInfo, Probe, RowIndependence
+from phiplug.types import ToolFormat
 
 if TYPE_CHECKING:
     from phiplug.spi import Model
@@ -131,6 +132,10 @@ def _are_aliases(value: object) -> bool:
     )
 
 
+def _are_formats(value: object) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(row, ToolFormat) for row in value.values())
+
+
 def _text_or_none(value: object) -> bool:
     return value is None or isinstance(value, str)
 
@@ -148,6 +153,7 @@ HOOK_ANSWERS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "phiplug_model_aliases": (_are_aliases, "a mapping of texts, each to a list of texts"),
     "phiplug_tokenizer": (_is_tokenizer, "a Tokenizer"),
     "phiplug_chat_template": (lambda value: isinstance(value, str), "a text"),
+    "phiplug_tool_formats": (_are_formats, "a mapping of texts, each to a ToolFormat"),
     "phiplug_hardware_info": (_maps_texts, "a mapping of texts"),
 }
 """What each hook that returns something may return, apart from None."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import typer
 
     from phiplug.spi import Backend, ModelFiles, Tokenizer
-    from phiplug.types import Request, Timings, Usage
+    from phiplug.types import Request, Timings, ToolFormat, Usage
 
 hookspec = pluggy.HookspecMarker("phiplug")
 FIRST_RESULT = ("phiplug_find_model", "phiplug_tokenizer", "phiplug_chat_template")
@@ -72,6 +72,14 @@ def phiplug_tokenizer(files: ModelFiles) -> Tokenizer | None:
 @hookspec(firstresult=True)
 def phiplug_chat_template(files: ModelFiles) -> str | None:
     """Return the Jinja source of the chat template of these files; None leaves it to others.
+
+    .. versionadded:: 0.1
+    """
+
+
+@hookspec
+def phiplug_tool_formats() -> Mapping[str, ToolFormat]:  # type: ignore[empty-body]
+    """Return forms in which models call tools, by their names; they are tried before phiplug's own.
 
     .. versionadded:: 0.1
     """

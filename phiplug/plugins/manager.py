@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import typer
 
     from phiplug.spi import Backend, ModelFiles, Tokenizer
-    from phiplug.types import Request, Timings, Usage
+    from phiplug.types import Request, Timings, ToolFormat, Usage
 
 BACKENDS = "phiplug.backends"
 COMMANDS = "phiplug.commands"
@@ -154,6 +154,10 @@ class Plugins:
     def chat_template(self, files: ModelFiles) -> str | None:
         """Ask the plugins for the chat template of `files`."""
         return cast("str | None", self._one("phiplug_chat_template", files=files))
+
+    def tool_formats(self) -> Mapping[str, ToolFormat]:
+        """Gather the forms of calls that plugins bring; errors are those of `model_aliases`."""
+        return self._gathered("phiplug_tool_formats")
 
     def add_command(self, name: str, app: typer.Typer) -> None:
         """Let the plugin of the command `name` add it to `app`.

@@ -7,6 +7,7 @@ nothing of logits or of how a token is drawn.
 
 from __future__ import annotations
 
+import json
 import queue
 import threading
 import warnings
@@ -16,16 +17,21 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from phiplug.errors import GrammarStuck, InvalidParameter, PhiplugWarning
+from phiplug.markup import NO_MARKUP
+from phiplug.text.composition import answer_grammar
 from phiplug.text.grammar import EMPTY, grammar_of, one_line, parser, refusal
+from phiplug.text.tools.grammar import arguments_schema
+from phiplug.types import Constraint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from llguidance import LLMatcher, LLTokenizer
     from numpy.typing import NDArray
 
+    from phiplug.markup import Markup
     from phiplug.spi import Tokenizer
-    from phiplug.types import Constraint
+    from phiplug.types import Tool
 
 T = TypeVar("T")
 
@@ -36,6 +42,7 @@ _REGEX_FUEL = 100_000
 """Expressions that the lexer may make of a regular expression before the first token. A schema has llguidance's own
 limit, a million, for its many expressions; one that needs so many, as `a{100000}` does, costs that at every mask."""
 
+_TOOLS = "tools"  # what errors of a grammar without a constraint name
 _REMEMBERED = 16  # compiled grammars
 _SHOWN = 20  # characters of the answer in an error
 _PROBE = "\x02"  # what no tokenizer joins to the text after it
@@ -49,27 +56,30 @@ class Grammars:
         self._tokenizer = tokenizer
         self._width = width
         self._vocabulary: LLTokenizer | None = None
-        self._compiled: OrderedDict[Constraint, LLMatcher] = OrderedDict()
+        self._compiled: OrderedDict[tuple[Constraint | None, Markup], LLMatcher] = OrderedDict()
         self._lock = threading.Lock()
 
-    def guide(self, constraint: Constraint) -> Guide:
-        """Compile a constraint, or take it from those that were compiled.
+    def guide(self, constraint: Constraint | None, markup: Markup = NO_MARKUP) -> Guide:
+        """Compile a constraint and the calls of tools that a markup has, or take them from what was compiled.
+
+        The constraint, None for no other than that of the calls, begins after the answer's reasoning.
 
         Raises:
             InvalidParameter: it is not sound, allows nothing, says what cannot be enforced, or takes too long.
             NotInstalled: llguidance is missing.
         """
         with self._lock:
-            found = self._compiled.get(constraint)
+            found = self._compiled.get((constraint, markup))
             self._vocabulary = self._vocabulary or _vocabulary(self._tokenizer, self._width)
         if found is None:
-            found = _compiled(constraint, self._vocabulary)
+            grammar = answer_grammar(constraint, markup, self._tokenizer)
+            found = _compiled(constraint, grammar, self._vocabulary)
         with self._lock:
-            self._compiled[constraint] = found
-            self._compiled.move_to_end(constraint)
+            self._compiled[constraint, markup] = found
+            self._compiled.move_to_end((constraint, markup))
             if len(self._compiled) > _REMEMBERED:
                 self._compiled.popitem(last=False)
-        return Guide(found.deep_copy(), self._tokenizer, self._width, force=constraint.force)
+        return Guide(found.deep_copy(), self._tokenizer, self._width, force=constraint is None or constraint.force)
 
 
 class Guide:
@@ -163,22 +173,32 @@ def check(constraint: Constraint) -> None:
         PhiplugWarning: what a lenient constraint says and nothing enforces.
     """
     library = parser()
-    if constraint.kind != "lark" or "<" not in constraint.texts[0]:
-        _compiled(constraint, library.LLTokenizer("byte"))
-        return
     grammar = grammar_of(constraint)
+    if constraint.kind != "lark" or "<" not in constraint.texts[0]:
+        _compiled(constraint, grammar, library.LLTokenizer("byte"))
+        return
     failed, messages = _within_time(constraint, lambda: library.LLMatcher.validate_grammar_with_warnings(grammar))
     if failed:
         raise refusal(constraint, messages[0])
 
 
-def _compiled(constraint: Constraint, vocabulary: LLTokenizer) -> LLMatcher:
+def check_tools(tools: Iterable[Tool]) -> None:
+    """Refuse tools whose arguments cannot be held to their schemas, without a model; errors are those of `check`."""
+    for tool in tools:
+        try:
+            check(Constraint("json_schema", json.dumps(arguments_schema(tool)), lenient=not tool.strict))
+        except InvalidParameter as error:
+            raise InvalidParameter(
+                _TOOLS, f"{tool.name}: {error.message.removeprefix('json_schema: ')}", hint=error.hint
+            ) from None
+
+
+def _compiled(constraint: Constraint | None, grammar: str, vocabulary: LLTokenizer) -> LLMatcher:
     """Compile a grammar and take a step in it, where what is too complex shows."""
     library = parser()
-    grammar = grammar_of(constraint)
 
     def compiled() -> tuple[LLMatcher, str]:
-        fuel = _REGEX_FUEL if constraint.kind == "regex" else None
+        fuel = _REGEX_FUEL if constraint and constraint.kind == "regex" else None
         limits = library.LLParserLimits(verbose_errors=False, initial_lexer_fuel=fuel)
         matcher: LLMatcher = library.LLMatcher(vocabulary, grammar, log_level=0, limits=limits)
         bits = np.unpackbits(np.frombuffer(matcher.compute_bitmask(), np.uint8), bitorder="little")
@@ -190,17 +210,18 @@ def _compiled(constraint: Constraint, vocabulary: LLTokenizer) -> LLMatcher:
 
     matcher, fault = _within_time(constraint, compiled)
     if fault:
-        raise refusal(constraint, fault)
+        raise refusal(constraint, fault) if constraint else InvalidParameter(_TOOLS, one_line(fault))
     _warn(constraint, matcher.get_grammar_warnings())
     return matcher
 
 
-def _warn(constraint: Constraint, messages: list[str]) -> None:
+def _warn(constraint: Constraint | None, messages: list[str]) -> None:
+    name = constraint.name if constraint else _TOOLS
     for message in messages:
-        warnings.warn(f"{constraint.name}: not enforced: {one_line(message)}", PhiplugWarning, stacklevel=2)
+        warnings.warn(f"{name}: not enforced: {one_line(message)}", PhiplugWarning, stacklevel=2)
 
 
-def _within_time(constraint: Constraint, work: Callable[[], T]) -> T:
+def _within_time(constraint: Constraint | None, work: Callable[[], T]) -> T:
     """Do what may take long in another thread, which is left alone where it takes too long."""
     results: queue.SimpleQueue[T | BaseException] = queue.SimpleQueue()
 
@@ -214,7 +235,8 @@ def _within_time(constraint: Constraint, work: Callable[[], T]) -> T:
     try:
         result = results.get(timeout=COMPILE_S)
     except queue.Empty:
-        raise InvalidParameter(constraint.name, f"takes longer than {COMPILE_S:.0f} s to compile") from None
+        name = constraint.name if constraint else _TOOLS
+        raise InvalidParameter(name, f"takes longer than {COMPILE_S:.0f} s to compile") from None
     if isinstance(result, BaseException):
         raise result
     return result

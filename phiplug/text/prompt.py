@@ -11,9 +11,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from phiplug import checks
-from phiplug.errors import InvalidParameter, PhiplugWarning, TemplateFailed
+from phiplug.errors import InvalidParameter, PhiplugWarning, TemplateFailed, UnsupportedParameter
+from phiplug.markup import NO_MARKUP, Markup, ToolUse
+from phiplug.messages import ToolLike, tools_of
+from phiplug.text.reasoning import begins_inside
 from phiplug.text.tokenizer import with_bos
-from phiplug.types import Message, MessageLike
+from phiplug.text.tools.formats import unknown_format
+from phiplug.text.tools.turns import answered, tool_variables
+from phiplug.types import Message, MessageLike, Tool
 
 if TYPE_CHECKING:
     from phiplug.spi import Tokenizer
@@ -29,11 +34,34 @@ class PromptOptions:
         strict_content: refuse control tokens in a message, rather than warn and parse them as the reference does.
         variables: what the chat template is given beside the messages, of plain JSON types, such as
             {"enable_thinking": False}; each must be one that it reads.
+        tools: what the answer may call.
+        tool_choice: "auto" leaves it to the model, "required" makes the answer a call, the name of a tool makes it a
+            call of that one, "none" shows the model no tools.
+        parallel_tool_calls: the answer may have several calls.
     """
 
     raw: bool = False
     strict_content: bool = False
     variables: Mapping[str, object] = field(default_factory=dict)
+    tools: Sequence[ToolLike] = ()
+    tool_choice: str = "auto"
+    parallel_tool_calls: bool = True
+
+    def __post_init__(self) -> None:
+        tools = tools_of(self.tools)
+        object.__setattr__(self, "tools", tools)
+        checks.flag("parallel_tool_calls", self.parallel_tool_calls)
+        if self.raw and tools:
+            raise InvalidParameter("tools", "a raw prompt has no template that could show them")
+        names = [tool.name for tool in tools]
+        if self.tool_choice not in ("auto", "none", *(("required", *names) if tools else ())):
+            known = ", ".join(("auto", "none", "required", *names)) if tools else "auto or none, without tools"
+            raise InvalidParameter("tool_choice", f"{self.tool_choice!r:.80} is not {known}")
+
+    @property
+    def shown_tools(self) -> tuple[Tool, ...]:
+        """The tools that the model is shown."""
+        return () if self.tool_choice == "none" else tools_of(self.tools)
 
 
 class PromptEncoder:
@@ -48,6 +76,11 @@ class PromptEncoder:
         self._tokenizer = tokenizer
         self._reference = reference
 
+    def prepare(self, prompt: str | Sequence[MessageLike], options: PromptOptions) -> tuple[list[int], Markup]:
+        """Turn a prompt into ids, and say what the answer may hold beside its text; errors are those of `encode`."""
+        text = self.render(prompt, options)
+        return with_bos(self._tokenizer.encode(text), self._tokenizer), self._markup(text, options)
+
     def encode(self, prompt: str | Sequence[MessageLike], options: PromptOptions) -> list[int]:
         """Turn a prompt into the ids that the model is given.
 
@@ -56,7 +89,7 @@ class PromptEncoder:
                 template does not read one of the variables.
             TemplateFailed: the model has no chat template, or it refused the messages.
         """
-        return with_bos(self._tokenizer.encode(self.render(prompt, options)), self._tokenizer)
+        return self.prepare(prompt, options)[0]
 
     def render(self, prompt: str | Sequence[MessageLike], options: PromptOptions) -> str:
         """Turn a prompt into the text that is tokenized; errors are those of `encode`."""
@@ -72,7 +105,7 @@ class PromptEncoder:
             return prompt
         messages = (Message("user", prompt),) if isinstance(prompt, str) else _messages(prompt)
         self._check_control_tokens(messages, strict=options.strict_content)
-        return self._templated(messages, options.variables)
+        return self._templated(answered(messages), options)
 
     def split(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         """Encode a text and what may follow it; spaces at the end of the context go over to the continuation.
@@ -89,16 +122,39 @@ class PromptEncoder:
         whole = with_bos(self._tokenizer.encode(context + continuation), self._tokenizer)
         return whole[: len(before)], whole[len(before) :]
 
-    def _templated(self, messages: Sequence[Message], variables: Mapping[str, object]) -> str:
+    def _templated(self, messages: Sequence[Message], options: PromptOptions) -> str:
         if self.template is None:
             raise TemplateFailed(
                 f"{self._reference} brings no chat template", hint="give one with `chat_template`, or use `raw`"
             )
-        self.template.check_variables(variables)
-        text = self.template.render(messages, special_tokens=self._tokenizer.special_tokens, extra=variables)
+        self.template.check_variables(options.variables)
+        tools = options.shown_tools
+        extra = {**options.variables, **(tool_variables(tools, self.template.variables()) if tools else {})}
+        text = self.template.render(messages, special_tokens=self._tokenizer.special_tokens, extra=extra)
+        hidden = next((tool.name for tool in tools if tool.name not in text), None)
+        if hidden is not None:
+            raise UnsupportedParameter("tools", f"the chat template of {self._reference} does not show {hidden}")
         for message in self.template.dropped(messages, text):
             _warn(f"the chat template of {self._reference} drops the {message.role} message")
         return text
+
+    def _markup(self, rendered: str, options: PromptOptions) -> Markup:
+        """Say what the answer may hold beside its text.
+
+        Raises:
+            UnsupportedParameter: the template shows no known form of calls.
+        """
+        if options.raw or self.template is None:
+            return NO_MARKUP
+        reasoning, tools = self.template.reasoning, None
+        if options.shown_tools:
+            if self.template.tool_format is None:
+                raise unknown_format(self.template.source)
+            named = [tool for tool in options.shown_tools if options.tool_choice in ("auto", "required", tool.name)]
+            required = options.tool_choice != "auto"
+            tools = ToolUse(self.template.tool_format, tuple(named), required, options.parallel_tool_calls)
+        inside = reasoning is not None and begins_inside(reasoning, rendered)
+        return Markup(reasoning, inside, tools)
 
     def _check_control_tokens(self, messages: Sequence[Message], *, strict: bool) -> None:
         for message in messages:

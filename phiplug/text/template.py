@@ -7,6 +7,7 @@ knows nothing of tokens: whether the text begins with a BOS is the tokenizer's a
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -17,8 +18,11 @@ from phiplug.errors import InvalidParameter, ModelCorrupt, TemplateFailed
 from phiplug.folder import read_json
 from phiplug.gguf import read_header
 from phiplug.spi import ModelFiles
+from phiplug.text.reasoning import reasoning_of
 from phiplug.text.sandbox import Sandbox
-from phiplug.types import Message
+from phiplug.text.tools.formats import format_of
+from phiplug.text.tools.turns import as_turn
+from phiplug.types import Message, ToolFormat
 
 _OURS = frozenset({"messages", "add_generation_prompt"})
 _SET_HERE = _OURS | {"tools"}
@@ -31,10 +35,24 @@ class ChatTemplate:
     Args:
         source: what the template's author wrote in Jinja, at most `phiplug.text.sandbox.MAX_SOURCE` characters.
         clock: what `strftime_now` in a template reads.
+        tool_formats: forms of calls that may be looked for beside those of `phiplug.text.tools`.
+
+    Attributes:
+        source: as it was given.
+        reasoning: how the model shows its reasoning, or None where the template shows no known form.
+        tool_format: how the model calls tools, likewise.
     """
 
-    def __init__(self, source: str, *, clock: Callable[[], datetime] = datetime.now) -> None:
+    def __init__(
+        self,
+        source: str,
+        *,
+        clock: Callable[[], datetime] = datetime.now,
+        tool_formats: Sequence[ToolFormat] = (),
+    ) -> None:
         self.source = source
+        self.reasoning = reasoning_of(source)
+        self.tool_format = format_of(source, tool_formats)
         self._sandbox = Sandbox(source, clock=clock)
 
     def render(
@@ -61,9 +79,17 @@ class ChatTemplate:
         if taken:
             raise InvalidParameter("extra", f"{taken[0]} is set by phiplug itself")
         context: dict[str, object] = {"tools": None, "documents": None, **special_tokens, **(extra or {})}
-        context["messages"] = [{"role": message.role, "content": message.content} for message in messages]
         context["add_generation_prompt"] = add_generation_prompt
-        return self._sandbox.render(context)
+        try:
+            return self._sandbox.render({**context, "messages": list(map(as_turn, messages))})
+        except TemplateFailed:
+            if not any(message.tool_calls for message in messages):
+                raise
+            # DeepSeek's and functionary's templates join the arguments to a text, which an object is not.
+            as_text = [message.as_dict() for message in messages]
+            with contextlib.suppress(TemplateFailed):
+                return self._sandbox.render({**context, "messages": as_text})
+            raise
 
     def dropped(self, messages: Sequence[Message], rendered: str) -> list[Message]:
         """Return the messages whose content is not in the prompt that was rendered from them.

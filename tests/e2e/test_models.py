@@ -160,9 +160,20 @@ def test_a_template_that_is_invalid_hides_nothing_else(phiplug, smollm2, tmp_pat
     broken = (str(smollm2), "--chat-template", str(tmp_path / "broken.jinja"))
     report = info(phiplug, *broken)
     assert report["metadata"]["parameters"] == 134_515_008
-    assert report["template"] == {"source": "{% for %}", "variables": None, "preview": None}
+    nothing = dict.fromkeys(("variables", "preview", "reasoning", "tools"))
+    assert report["template"] == {"source": "{% for %}", **nothing}
     assert "[TemplateFailed]" in report["problems"][0]
     assert phiplug("models", "info", *broken).code == phiplug("models", "info", *broken, "--template").code == 0
+
+
+def test_the_forms_of_reasoning_and_of_calls_are_shown(phiplug, tmp_path):
+    (tmp_path / "t.jinja").write_text("{{ messages[0].content }}{# <think> </think> <tool_call> #}")
+    flags = ("toy", "--chat-template", str(tmp_path / "t.jinja"))
+    report = info(phiplug, *flags)["template"]
+    assert (report["reasoning"], report["tools"]) == (["<think>", "</think>"], "hermes")
+    shown = phiplug("models", "info", *flags).out
+    assert "<think> ... </think>" in shown
+    assert "called as hermes does" in shown
 
 
 def test_a_tokenizer_that_is_not_known_hides_nothing_else(phiplug, tmp_path):

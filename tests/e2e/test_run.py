@@ -34,7 +34,7 @@ def test_json_is_one_line_with_everything(phiplug):
     assert ran.err == ""
     assert ran.out.count("\n") == 1
     assert set(report) == {
-        *("text", "tokens", "prompt_tokens", "prompt_ids", "finish_reason"),
+        *("text", "reasoning", "tool_calls", "tokens", "prompt_tokens", "prompt_ids", "finish_reason"),
         *("backend", "device", "threads", "model", "sampling", "timings"),
     }
     assert set(report["model"]) == {"reference", "path", "sha256", "quantization", "metadata"}
@@ -276,6 +276,12 @@ BAD = {
     "a variable without a value": (["run", "x", *TOY, "--template-var", "a"], 2, "'a' is not NAME=VALUE", "Invalid"),
     "a variable twice": (["run", "x", *TOY, "--template-var", "a=1", "--template-var", "a=2"], 2, "twice", "Invalid"),
     "a variable that nothing reads": (["run", "x", *TOY, "--template-var", "a=1"], 2, "not read 'a'", "Invalid"),
+    "reasoning neither shown nor hidden": (
+        ["run", "x", *TOY, "--reasoning", "on"],
+        2,
+        "neither show nor hide",
+        "Invalid",
+    ),
     "no such template": (["run", "x", *TOY, "--chat-template", "none.jinja"], 2, "none.jinja", "InvalidParameter"),
     "a context of nothing": (["run", "x", *TOY, "-c", "0"], 2, "ctx_size: 0", "InvalidParameter"),
     "no threads": (["run", "x", *TOY, "--threads", "0"], 2, "threads: 0", "InvalidParameter"),
@@ -314,6 +320,17 @@ def test_a_variable_reaches_the_template_as_json_or_as_text(phiplug, tmp_path):
     flags = ("--chat-template", str(tmp_path / "t.jinja"), "--template-var", "flag=false", "--template-var", "word=so")
     report = json.loads(phiplug("run", "abc", *TOY, "-n", "1", "--json", *flags).out)
     assert bytes(report["prompt_ids"][-9:]) == b"abc no so"
+
+
+def test_reasoning_is_shown_on_stderr_or_hidden_and_is_no_text(phiplug, tmp_path):
+    (tmp_path / "t.jinja").write_text("{{ messages[0].content }}<think>{# </think> #}")
+    flags = ("abc", *TOY, "-n", "20", "--seed", "1", "--chat-template", str(tmp_path / "t.jinja"))
+    report = json.loads(phiplug("run", *flags, "--json").out)
+    assert report["text"] == ""
+    shown, hidden = phiplug("run", *flags), phiplug("run", *flags, "--reasoning", "hide")
+    assert (shown.out, hidden.out) == ("\n", "\n")
+    assert shown.err.startswith(report["reasoning"][:1])
+    assert len(hidden.err) < len(shown.err)
 
 
 def test_control_tokens_in_a_prompt_are_a_warning_or_refused(phiplug, smollm2, llama_cpp):

@@ -69,6 +69,11 @@ def test_the_example_of_a_model_source_finds(plugins):
     assert plugins.find_model("phi") is None
 
 
+@of("phiplug_tool_formats")
+def test_the_example_of_a_form_of_calls_is_one(plugins):
+    assert plugins.tool_formats()["mine"].begin == "<call>"
+
+
 @of("phiplug_model_aliases")
 def test_the_example_of_aliases_has_one(plugins):
     assert plugins.model_aliases() == {"tiny": ["hf:someone/tiny-GGUF:Q8_0"]}

@@ -8,10 +8,11 @@ from dataclasses import replace
 import pytest
 
 from phiplug.errors import BackendFailed, EngineUnavailable, InvalidParameter, PromptTooLong
+from phiplug.markup import Markup, ReasoningFormat, ToolFormat, ToolUse
 from phiplug.server.ports import EngineInfo, Event, Work
 from phiplug.server.worker.wire import Beat, Begin, Cancel, Decoder, Load, Loaded, NotLoaded, Produced, encode
 from phiplug.spi import ModelInfo
-from phiplug.types import Chunk, Constraint, Request, SamplingParams, Timings, TokenLogprob, Usage
+from phiplug.types import Chunk, Constraint, Request, SamplingParams, Timings, TokenLogprob, Tool, ToolCallDelta, Usage
 
 SAMPLING = SamplingParams(
     seed=2**64 - 1, logit_bias={3: -math.inf, 7: 1.5}, dialect="llama.cpp", dry_breakers=((1, 2), (3,))
@@ -25,7 +26,13 @@ REQUEST = Request(
     templated=True,
     replayed=(5,),
     constraint=Constraint("regex", "[a-z]+"),
+    markup=Markup(
+        ReasoningFormat("x", "<x>", "</x>", framing=("<y>",)),
+        begins_inside=True,
+        tools=ToolUse(ToolFormat("y", ("<y>",), "<y>", "", ":"), (Tool("f", "", {"type": "object"}),), parallel=False),
+    ),
 )
+CALL = ToolCallDelta(0, "i", "f", "{")
 TOP = TokenLogprob(4, b"\xff", -0.1)
 LAST = Chunk(
     "é", (4,), "stop", Usage(3, 2, 1), Timings(0.1, None, 0.2, 30.0, None), (replace(TOP, top=(TOP,)),), (TOP, TOP)
@@ -40,6 +47,7 @@ MESSAGES = {
     "loaded": Loaded(EngineInfo("toy", INFO)),
     "produced": Produced(((7, Event(0, Chunk("a"))), (8, Event(1, LAST)))),
     "beat": Beat(None, 0.25, 1.5),
+    "called": Produced(((7, Event(0, Chunk("a", tool_calls=(CALL,)))),)),
 }
 
 

@@ -77,8 +77,8 @@ def test_an_empty_content_cannot_be_dropped():
 
 
 def test_a_content_that_became_json_was_not_dropped():
-    assert dropped('{"text": "a \\"b\\"\\n"}', ("tool", 'a "b"\nc')) == ["tool"]
-    assert dropped('{"text": "a \\"b\\"\\nc"}', ("tool", 'a "b"\nc')) == []
+    assert dropped('{"text": "a \\"b\\"\\n"}', ("user", 'a "b"\nc')) == ["user"]
+    assert dropped('{"text": "a \\"b\\"\\nc"}', ("user", 'a "b"\nc')) == []
 
 
 def test_a_content_whose_reasoning_was_left_out_was_not_dropped():

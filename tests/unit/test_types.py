@@ -190,7 +190,9 @@ def test_one_stop_string_is_one_and_not_its_letters():
 
 def test_a_message_may_have_openais_form():
     assert Message.of({"role": "user", "content": "hi", "name": None}) == Message("user", "hi")
-    with pytest.raises(UnsupportedParameter, match="nothing reads the entry 'tool_calls'"):
+    with pytest.raises(UnsupportedParameter, match="nothing reads the entry 'audio'"):
+        Message.of({"role": "assistant", "content": "", "audio": [{}]})
+    with pytest.raises(InvalidParameter, match="tool_calls: dict is no call"):
         Message.of({"role": "assistant", "content": "", "tool_calls": [{}]})
 
 

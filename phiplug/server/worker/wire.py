@@ -15,6 +15,8 @@ import msgpack
 
 from phiplug import errors
 from phiplug.errors import PhiplugError
+from phiplug.markup import Markup, ReasoningFormat, ToolFormat, ToolUse
+from phiplug.messages import Tool, ToolCallDelta
 from phiplug.server.ports import EngineInfo, Event, Work
 from phiplug.spi import ModelInfo
 from phiplug.types import Chunk, Constraint, Request, SamplingParams, Timings, TokenLogprob, Usage
@@ -108,6 +110,7 @@ FromWorker: TypeAlias = Loaded | NotLoaded | Begun | Produced | Beat
 _CLASSES: tuple[type, ...] = (
     *(Load, Begin, Cancel, Loaded, NotLoaded, Begun, Produced, Beat),
     *(Work, Request, SamplingParams, Constraint, Event, Chunk, Usage, Timings, TokenLogprob, EngineInfo, ModelInfo),
+    *(Markup, ReasoningFormat, ToolUse, ToolFormat, Tool, ToolCallDelta),
 )
 _CODES = {cls: code for code, cls in enumerate(_CLASSES)}
 _FIELDS = {cls: tuple(field.name for field in fields(cls)) for cls in _CLASSES}

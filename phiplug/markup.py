@@ -1,0 +1,120 @@
+"""How a model writes what is not the text of its answer: data, which a request carries to the loop.
+
+The rows of known forms are in `phiplug.text.reasoning` and `phiplug.text.tools`, and so is what reads them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from phiplug.messages import Tool
+
+ArgumentsForm = Literal["json", "parameters", "braces"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningFormat:
+    """How a model shows what it thinks before it answers.
+
+    Attributes:
+        name: of the form.
+        begin: what begins the reasoning.
+        end: what ends it.
+        text_begin: what stands before the text of the answer, and is no part of it.
+        framing: what else may stand around the text, and is no part of it.
+    """
+
+    name: str
+    begin: str
+    end: str
+    text_begin: str = ""
+    framing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ToolFormat:
+    """How a model calls tools. One row gives what reads calls and the grammar that they keep.
+
+    An answer has blocks: `begin` `open` CALL (`between` CALL)* `end`. A call is `before_name` NAME `after_name`
+    ARGUMENTS `after_arguments`. White space in these texts stands for any white space, also none.
+
+    Attributes:
+        name: of the form.
+        shown_by: texts that a chat template has, all of them, whose model writes this form.
+        begin: the marker of a block; it may consist of control tokens and text.
+        before_name: see above, and so the next five.
+        after_name: never empty but where the arguments have braces.
+        after_arguments: what ends a call.
+        end: what ends a block.
+        open: what follows `begin`, once for each block.
+        between: what stands between two calls of a block; None where each call has its own block.
+        arguments: "json" for a JSON object; "parameters" for `<parameter=key>value</parameter>`; "braces" for
+            `{key:value}`, whose texts stand between two `quote`.
+        quote: for "braces".
+        is_bare: the calls may stand at the very beginning of an answer without `begin`.
+        is_single: an answer has one call.
+    """
+
+    name: str
+    shown_by: tuple[str, ...]
+    begin: str
+    before_name: str
+    after_name: str
+    after_arguments: str = ""
+    end: str = ""
+    open: str = ""
+    between: str | None = None
+    arguments: ArgumentsForm = "json"
+    quote: str = '"'
+    is_bare: bool = False
+    is_single: bool = False
+
+    @property
+    def markers(self) -> tuple[str, ...]:
+        """All texts of the row, in which control tokens may be."""
+        parts = (self.begin, self.open, self.before_name, self.after_name, self.after_arguments, self.between, self.end)
+        return (*(part for part in parts if part), self.quote)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUse:
+    """The tools that an answer may call, and how.
+
+    Attributes:
+        format: how the model writes calls.
+        tools: at least one.
+        required: the answer is a call.
+        parallel: it may have several calls.
+    """
+
+    format: ToolFormat
+    tools: tuple[Tool, ...]
+    required: bool = False
+    parallel: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Markup:
+    """What an answer may hold beside its text.
+
+    Attributes:
+        reasoning: how the model shows its reasoning, or None where no form of it is known.
+        begins_inside: the prompt has begun the reasoning already.
+        tools: what may be called, or None.
+    """
+
+    reasoning: ReasoningFormat | None = None
+    begins_inside: bool = False
+    tools: ToolUse | None = None
+
+    @property
+    def markers(self) -> tuple[str, ...]:
+        """All markers that may be in an answer."""
+        row = self.reasoning
+        reasoning = (row.begin, row.end, row.text_begin, *row.framing) if row else ()
+        return (*reasoning, *(self.tools.format.markers if self.tools else ()))
+
+
+NO_MARKUP = Markup()
+"""An answer that is text and nothing else."""

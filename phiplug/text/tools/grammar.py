@@ -1,0 +1,128 @@
+"""Writes the grammar of calls from the row of their form and the tools' schemas."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from phiplug.errors import InvalidParameter
+from phiplug.text.grammar import grammar_of
+from phiplug.text.lark import SPACE, loose, loose_expression, marker, text, up_to
+from phiplug.text.tools.arguments import is_text
+from phiplug.text.tools.braces import BracesGrammar
+from phiplug.types import Constraint
+
+if TYPE_CHECKING:
+    from phiplug.markup import ToolUse
+    from phiplug.messages import Tool
+    from phiplug.text.markers import Controls
+
+
+class CallGrammar:
+    """The rules of the calls that an answer may have.
+
+    Attributes:
+        rules: in Lark.
+        parts: the grammars that they call @name.
+    """
+
+    def __init__(self, use: ToolUse, controls: Controls) -> None:
+        """Write the rules.
+
+        Raises:
+            InvalidParameter: the schema of a tool is not sound, or says what cannot be enforced.
+        """
+        self.rules: list[str] = []
+        self.parts: dict[str, str] = {}
+        self._row, self._controls = use.format, controls
+        self._begin = marker(controls, use.format.begin)
+        named = [self._named(index, tool) for index, tool in enumerate(use.tools)]
+        self.rules.append(f"named: {' | '.join(named)}")
+        before = self._loose(use.format.before_name)
+        self._rest = self._of_block("named", f"{before} named", use)
+        self._block = f"{self._loose(use.format.open)} {before} {self._rest}"
+        self._is_repeated = use.parallel and use.format.between is None and not use.format.is_single
+
+    def required(self) -> str:
+        """Return an answer that is a call."""
+        begin = f"({self._begin})?" if self._row.is_bare else self._begin
+        return f"{begin} {self._block} {self._more()}"
+
+    def after_text(self) -> str:
+        """Return calls, which may have text before them."""
+        if self._row.is_bare:
+            self.rules.append(f"head[lazy]: {loose_expression(self._row.before_name)}")
+            return f"head {self._rest} | {self._begin} {self._block}"
+        before, rules = up_to("before_call", self._controls, self._row.begin)
+        self.rules += rules
+        return f"{before} {self._block} {self._more()}"
+
+    def _of_block(self, first: str, other: str, use: ToolUse) -> str:
+        """Return a block from its first name on."""
+        row = self._row
+        more = f"({self._loose(row.between)} {other})*" if row.between is not None and use.parallel else ""
+        return f"{first} {more} {self._loose(row.end)}"
+
+    def _more(self) -> str:
+        return f"({SPACE} {self._begin} {self._block})*" if self._is_repeated else ""
+
+    def _loose(self, value: str) -> str:
+        return loose(self._controls, value)
+
+    def _named(self, index: int, tool: Tool) -> str:
+        """Return the call of one tool, from its name on."""
+        row, rule = self._row, f"arguments_{index}"
+        match row.arguments:
+            case "json":
+                self.parts[rule] = _schema_grammar(tool, arguments_schema(tool))
+                arguments = f"@{rule}"
+            case "parameters":
+                self._add_parameters(rule, tool)
+                arguments = rule
+            case "braces":
+                grammar = BracesGrammar(rule, marker(self._controls, row.quote), self._controls, row.quote)
+                self.rules += grammar.rules_of(tool.schema)
+                arguments = rule
+        return f"{text(tool.name)} {self._loose(row.after_name)} {arguments} {self._loose(row.after_arguments)}"
+
+    def _add_parameters(self, rule: str, tool: Tool) -> None:
+        """Add the rules of `<parameter=key>value</parameter>`, the keys in the schema's order."""
+        schema = tool.schema
+        parameters: list[str] = []
+        for at, (key, value) in enumerate(schema.get("properties", {}).items()):
+            name = f"{rule}_{at}"
+            self.rules.append(f"{name}: {text(f'<parameter={key}>')} {self._value(name, tool, value)} {SPACE}")
+            parameters.append(name if key in schema.get("required", ()) else f"{name}?")
+        self.rules.append(f"{rule}: {' '.join(parameters)}")
+
+    def _value(self, name: str, tool: Tool, schema: dict[str, Any]) -> str:  # Any: what JSON holds
+        """Return one value, and the end of its parameter."""
+        end = text("\n</parameter>")
+        if not is_text(schema):
+            shared = {key: value for key, value in tool.schema.items() if key in ("$defs", "definitions")}
+            self.parts[f"{name}_json"] = _schema_grammar(tool, schema | shared)
+            return f"{text(chr(10))} @{name}_json {end}"
+        values = schema.get("enum", [schema["const"]] if "const" in schema else [])
+        if values:
+            return f"{text(chr(10))} ({' | '.join(map(text, values))}) {end}"
+        before, rules = up_to(f"{name}_text", self._controls, "\n</parameter>")
+        self.rules += rules
+        return f"{text(chr(10))} {before}"
+
+
+def _schema_grammar(tool: Tool, schema: dict[str, Any]) -> str:  # Any: what JSON holds
+    try:
+        return grammar_of(Constraint("json_schema", json.dumps(schema), lenient=not tool.strict))
+    except InvalidParameter as error:
+        raise InvalidParameter(
+            "tools", f"{tool.name}: {error.message.removeprefix('json_schema: ')}", hint=error.hint
+        ) from None
+
+
+def arguments_schema(tool: Tool) -> dict[str, Any]:  # Any: as above
+    """Return the schema of a tool's arguments: an object that has no other keys, where it names some or none at all."""
+    schema = tool.schema
+    closed = {"type": "object", **schema}
+    if not schema or ("properties" in schema and "patternProperties" not in schema):
+        closed = {"properties": {}, "additionalProperties": False, **closed}
+    return closed

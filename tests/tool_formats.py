@@ -1,0 +1,111 @@
+"""What models write when they call tools: for each known form the control tokens and an answer of two calls."""
+
+from __future__ import annotations
+
+from phiplug.text.constraint import Grammars
+from phiplug.text.tools.formats import FORMATS
+from phiplug.types import Tool
+
+WEATHER = Tool(
+    "get_weather",
+    "Tells the weather.",
+    {
+        "type": "object",
+        "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
+        "required": ["city"],
+    },
+)
+NOW = Tool("now", "Tells the time.")
+ROWS = {row.name: row for row in FORMATS}
+
+_DEEPSEEK = {
+    name: f"<\uff5ctool\u2581{text.replace(' ', chr(0x2581))}\uff5c>"
+    for name, text in {
+        "begin": "calls begin",
+        "end": "calls end",
+        "call": "call begin",
+        "called": "call end",
+        "sep": "sep",
+    }.items()
+}
+_V3 = (
+    "{begin}{call}function{sep}get_weather\n```json\n{arguments}\n```{called}\n"
+    "{call}function{sep}now\n```json\n{{}}\n```{called}{end}"
+)
+_V31 = "{begin}{call}get_weather{sep}{arguments}{called}{call}now{sep}{{}}{called}{end}"
+ARGUMENTS = '{"city": "Os\\"lo", "days": 2}'
+
+CONTROLS = {
+    "mistral": ("[TOOL_CALLS]", "[ARGS]"),
+    "mistral-list": ("[TOOL_CALLS]",),
+    "gpt-oss": ("<|channel|>", "<|constrain|>", "<|message|>"),
+    "gemma": ("<|tool_call>", "<tool_call|>", '<|"|>'),
+    "functiongemma": ("<start_function_call>", "<end_function_call>", "<escape>"),
+    "deepseek-v3": tuple(_DEEPSEEK.values()),
+    "deepseek-v3.1": tuple(_DEEPSEEK.values()),
+    "llama-3": ("<|python_tag|>",),
+    "phi-4-mini": ("<|tool_call|>", "<|/tool_call|>"),
+    "phi-4-mini-list": ("<|tool_call|>", "<|/tool_call|>"),
+    "hermes": ("<tool_call>", "</tool_call>"),
+    "qwen3-coder": ("<tool_call>", "</tool_call>"),
+}
+"""The markers that are control tokens in some vocabulary of a model that has the form."""
+
+_JSON = '{"name": "get_weather", "arguments": ' + ARGUMENTS + "}"
+_NOW = '{"name": "now", "arguments": {}}'
+OUTPUTS = {
+    "hermes": f"<tool_call>\n{_JSON}\n</tool_call>\n<tool_call>\n{_NOW}\n</tool_call>",
+    "qwen3-coder": '<tool_call>\n<function=get_weather>\n<parameter=city>\nOs"lo\n</parameter>\n<parameter=days>\n2\n'
+    "</parameter>\n</function>\n</tool_call>\n<tool_call>\n<function=now>\n</function>\n</tool_call>",
+    "llama-3": f"{_JSON}; {_NOW}".replace("arguments", "parameters"),
+    "mistral": f"[TOOL_CALLS]get_weather[ARGS]{ARGUMENTS}[TOOL_CALLS]now[ARGS]{{}}",
+    "mistral-list": f"[TOOL_CALLS] [{_JSON}, {_NOW}]",
+    "phi-4-mini": f"<|tool_call|>{_JSON}<|/tool_call|><|tool_call|>{_NOW}<|/tool_call|>",
+    "phi-4-mini-list": f"<|tool_call|>[{_JSON}, {_NOW}]<|/tool_call|>",
+    "deepseek-v3": _V3.format(**_DEEPSEEK, arguments=ARGUMENTS),
+    "deepseek-v3.1": _V31.format(**_DEEPSEEK, arguments=ARGUMENTS),
+    "gemma": '<|tool_call>call:get_weather{city:<|"|>Os"lo<|"|>,days:2}<tool_call|><|tool_call>call:now{}<tool_call|>',
+    "functiongemma": '<start_function_call>call:get_weather{city:<escape>Os"lo<escape>,days:2}<end_function_call>'
+    "<start_function_call>call:now{}<end_function_call>",
+    "gpt-oss": f"<|channel|>commentary to=functions.get_weather <|constrain|>json<|message|>{ARGUMENTS}",
+}
+"""An answer of each form: the weather in Os"lo for two days and, where a second call may follow, the time."""
+
+
+def calls_in(name):
+    """Return the names and the arguments of the calls of `OUTPUTS[name]`."""
+    weather = ("get_weather", {"city": 'Os"lo', "days": 2})
+    return [weather] if ROWS[name].is_single else [weather, ("now", {})]
+
+
+def accepts(tokenizer, given, said):
+    """Return whether a text, token by token, is an answer that the grammar of a markup allows."""
+    guide = Grammars(tokenizer, tokenizer.vocab_size).guide(None, given)
+    for token in tokenizer.encode(said):
+        if guide.forbidden()[token]:
+            return False
+        guide.accept(token)
+    return guide.is_complete
+
+
+def _without_days(said):
+    for days in (', "days": 2', ",days:2", "<parameter=days>\n2\n</parameter>\n"):
+        said = said.replace(days, "")
+    return said
+
+
+def _with_text_for_days(said):
+    for days in ('"days": 2', "days:2", "<parameter=days>\n2\n"):
+        said = said.replace(days, days.replace("2", "x"))
+    return said
+
+
+VERDICTS = {
+    "as recorded": (lambda said: said, True),
+    "without what is optional": (_without_days, True),
+    "prose": (lambda _: "It will be sunny.", False),
+    "a wrong name": (lambda said: said.replace("get_weather", "set_weather"), False),
+    "a wrong key": (lambda said: said.replace("city", "town"), False),
+    "a wrong type": (_with_text_for_days, False),
+}
+"""How an answer of two calls is changed, and whether it is one then."""
