@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from phiplug.errors import PhiplugError
+from phiplug.messages import ToolCallDelta, joined
 from phiplug.server.ports import Event
 from phiplug.types import Chunk, Usage
 
@@ -27,12 +28,16 @@ class Answer:
     logprobs: list[TokenLogprob] = field(default_factory=list)
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
     finish_reason: FinishReason | None = None
+    reasoning: str = ""
+    calls: tuple[ToolCallDelta, ...] = ()
     usage: Usage = field(default_factory=lambda: Usage(0, 0))
     timings: Timings | None = None
 
     def add(self, chunk: Chunk) -> None:
         """Append a chunk."""
         self.text += chunk.text
+        self.reasoning += chunk.reasoning
+        self.calls = joined((*self.calls, *chunk.tool_calls)) if chunk.tool_calls else self.calls
         self.tokens += chunk.tokens
         self.logprobs += chunk.logprobs
         self.prompt_logprobs += chunk.prompt_logprobs

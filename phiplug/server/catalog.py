@@ -6,7 +6,6 @@ import asyncio
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from phiplug.errors import PromptTooLong, TemplateFailed
@@ -14,12 +13,14 @@ from phiplug.server.problems import Refused
 from phiplug.text.prompt import PromptOptions
 
 if TYPE_CHECKING:
+    from phiplug.markup import Markup
     from phiplug.server.ports import EnginePort
     from phiplug.spi import Tokenizer
     from phiplug.text.prompt import PromptEncoder
     from phiplug.text.template import ChatTemplate
     from phiplug.types import Message, Request
 
+_DEFAULT = PromptOptions()
 LONG_PROMPT = 4000
 """Characters from which on a prompt is rendered and encoded in another thread, so that streams go on meanwhile."""
 
@@ -57,20 +58,27 @@ class ServedModel:
             raise Refused(400, "invalid_value", message, param="backend")
         return self.engines[backend]
 
-    async def encode(
-        self, prompt: str | Sequence[Message], variables: Mapping[str, object] = MappingProxyType({})
-    ) -> tuple[int, ...]:
-        """Return the ids of a conversation, or of a text that is to be continued as it is.
+    async def encode(self, text: str) -> tuple[int, ...]:
+        """Return the ids of a text that is to be continued as it is."""
+        return (await self._prepared(text, len(text), PromptOptions(raw=True)))[0]
 
-        `variables` are for the chat template, which must read them.
-        """
-        options = PromptOptions(raw=isinstance(prompt, str), variables=variables)
-        size = len(prompt) if isinstance(prompt, str) else sum(len(message.content) for message in prompt)
-        if self.template is None and not options.raw:
+    async def prepare(
+        self, said: Sequence[Message], options: PromptOptions = _DEFAULT
+    ) -> tuple[tuple[int, ...], Markup]:
+        """Return the ids of a conversation, and what the answer may hold beside its text."""
+        if self.template is None:
             raise TemplateFailed(f"{self.name} brings no chat template", hint="use /v1/completions")
+        size = sum(len(message.content) for message in said) + sum(len(tool.parameters) for tool in options.shown_tools)
+        return await self._prepared(said, size, options)
+
+    async def _prepared(
+        self, prompt: str | Sequence[Message], size: int, options: PromptOptions
+    ) -> tuple[tuple[int, ...], Markup]:
         if size <= LONG_PROMPT:
-            return tuple(self.prompts.encode(prompt, options))
-        return tuple(await asyncio.to_thread(self.prompts.encode, prompt, options))
+            ids, markup = self.prompts.prepare(prompt, options)
+        else:
+            ids, markup = await asyncio.to_thread(self.prompts.prepare, prompt, options)
+        return tuple(ids), markup
 
 
 class Catalog:

@@ -24,6 +24,7 @@ from phiplug.server.interfaces.sampling import (
     request_of,
 )
 from phiplug.server.interfaces.spelling import Spelling
+from phiplug.server.interfaces.tools import OPENAI_TOOLS, openai_call, openai_deltas, prompt_options
 from phiplug.server.interfaces.turns import OPENAI_MESSAGE, TEMPLATE_KWARGS, messages
 from phiplug.server.service import read, service_of
 from phiplug.types import MAX_LOGPROBS
@@ -50,11 +51,9 @@ FIELDS = Table(
     STREAM,
     STREAM_OPTIONS,
     *TRAVELLING,
-    accepted("tools", []),
-    accepted("tool_choice", "none", "auto"),
+    *OPENAI_TOOLS,
     accepted("functions", []),
     accepted("function_call", "none", "auto"),
-    accepted("parallel_tool_calls", True, False),
     accepted("store", False),
     accepted("service_tier", "auto", "default"),
     accepted("modalities", ["text"]),
@@ -73,8 +72,8 @@ async def create(http: HttpRequest) -> Response:
     given = await read(http, FIELDS)
     model = service.catalog.model(given.get("model"))
     engine = model.engine(given.get("backend"))
-    wanted = Wanted(max_tokens=_max_tokens(given), logprobs=_logprobs(given), templated=True)
-    ids = await model.encode(given["messages"], given.get("chat_template_kwargs", {}))
+    ids, markup = await model.prepare(given["messages"], prompt_options(given))
+    wanted = Wanted(max_tokens=_max_tokens(given), logprobs=_logprobs(given), templated=True, markup=markup)
     request = request_of(given, ids, engine, wanted)
     asked = Asked(model, engine, (request,), given.get("n", 1), given.ignored, demand_of(given).field)
     form = ChatForm(
@@ -103,6 +102,14 @@ def _logprobs(given: Given) -> int | None:
     return None
 
 
+def _message(answer: Answer) -> Json:
+    """Return an answer as a message; its reasoning and its calls are there where there are such."""
+    said: Json = {"role": "assistant", "content": answer.text, "refusal": None}
+    if answer.calls:
+        said |= {"content": answer.text or None, "tool_calls": list(map(openai_call, answer.calls))}
+    return said | ({"reasoning_content": answer.reasoning} if answer.reasoning else {})
+
+
 @dataclass(frozen=True, slots=True)
 class ChatForm(OpenAIForm):
     """One answer of /v1/chat/completions."""
@@ -115,7 +122,7 @@ class ChatForm(OpenAIForm):
         choices: list[Json] = [
             {
                 "index": index,
-                "message": {"role": "assistant", "content": answer.text, "refusal": None},
+                "message": _message(answer),
                 "logprobs": self.spelling.chat(answer.logprobs) if self.spelling else None,
                 "finish_reason": answer.finish_reason,
             }
@@ -129,11 +136,15 @@ class ChatForm(OpenAIForm):
             yield self._chunk(index, {"role": "assistant", "content": ""})
 
     def piece(self, piece: Event, answer: Answer) -> Iterator[bytes]:
-        """Send the text of a chunk, and its log-probabilities."""
+        """Send the text of a chunk with its log-probabilities, its reasoning, and its pieces of calls."""
         chunk = piece.chunk
         logprobs = self.spelling.chat(chunk.logprobs) if self.spelling and chunk.logprobs else None
+        if chunk.reasoning:
+            yield self._chunk(piece.choice, {"reasoning_content": chunk.reasoning})
         if chunk.text or logprobs:
             yield self._chunk(piece.choice, {"content": chunk.text}, logprobs)
+        if chunk.tool_calls:
+            yield self._chunk(piece.choice, {"tool_calls": openai_deltas(chunk.tool_calls)})
         if chunk.finish_reason:
             yield self._chunk(piece.choice, {}, finish_reason=answer.finish_reason)
 

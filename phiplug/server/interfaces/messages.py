@@ -1,20 +1,22 @@
-"""POST /v1/messages and /v1/messages/count_tokens: Anthropic's interface, text in and text out."""
+"""POST /v1/messages and /v1/messages/count_tokens: Anthropic's interface for text, reasoning and calls of tools."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
 from phiplug.errors import InvalidParameter
+from phiplug.messages import calls_of
 from phiplug.server.exchange import Asked, event, respond
 from phiplug.server.fields import Given, Table, accepted, honoured, integer, mapping, refused, stops
+from phiplug.server.interfaces.blocks import TEXTS, turns
 from phiplug.server.interfaces.constraints import OUTPUT_CONFIG, STRUCTURED, demand_of
 from phiplug.server.interfaces.sampling import MODEL, STREAM, Wanted, drawing, request_of
-from phiplug.server.interfaces.turns import content, messages, role
+from phiplug.server.interfaces.tools import ANTHROPIC_TOOLS, prompt_options
 from phiplug.server.service import read, service_of
 from phiplug.types import Message
 
@@ -25,18 +27,11 @@ if TYPE_CHECKING:
     from phiplug.spi import Tokenizer
     from phiplug.types import Usage
 
-_HINT = honoured("cache_control", "an object; equal beginnings of prompts are found without it", mapping)
-_content = content("text", cache_control=_HINT)
-MESSAGE = Table(
-    honoured("role", "`user` or `assistant`; the last message is the user's", role("user", "assistant"), required=True),
-    honoured("content", "a text, or text blocks, which become lines of one text", _content, required=True),
-)
 _PROMPT = (
-    honoured("messages", "a list of messages, below", messages(MESSAGE), required=True),
-    honoured("system", "a text, or text blocks", _content),
+    honoured("messages", "a list of messages, below", turns, required=True),
+    honoured("system", "a text, or text blocks", TEXTS),
     *MODEL,
-    accepted("tools", []),
-    accepted("tool_choice", {"type": "none"}, {"type": "auto"}),
+    *ANTHROPIC_TOOLS,
     accepted("thinking", {"type": "disabled"}),
 )
 FIELDS = Table(
@@ -70,8 +65,8 @@ async def create(http: HttpRequest) -> Response:
     model = service.catalog.model(given.get("model"))
     engine = model.engine(given.get("backend"))
     given = Given({**given.values, "stop": given.get("stop_sequences", ())}, given.ignored)
-    ids = await model.encode(_messages(given))
-    request = request_of(given, ids, engine, Wanted(max_tokens=given["max_tokens"], templated=True))
+    ids, markup = await model.prepare(_messages(given), prompt_options(given))
+    request = request_of(given, ids, engine, Wanted(max_tokens=given["max_tokens"], templated=True, markup=markup))
     name = f"msg_{http.scope['state']['request_id']}"
     form = MessageForm(name, model.name, len(ids), given["stop"], model.tokenizer)
     asked = Asked(model, engine, (request,), 1, given.ignored, demand_of(given).field)
@@ -82,10 +77,11 @@ async def count_tokens(http: HttpRequest) -> Response:
     """Count the tokens of a conversation, as a model would be given it."""
     given = await read(http, COUNT_FIELDS)
     model = service_of(http).catalog.model(given.get("model"))
-    return JSONResponse({"input_tokens": len(await model.encode(_messages(given)))})
+    ids, _ = await model.prepare(_messages(given), prompt_options(given))
+    return JSONResponse({"input_tokens": len(ids)})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class MessageForm:
     """One answer of /v1/messages.
 
@@ -102,34 +98,58 @@ class MessageForm:
     prompt_tokens: int
     stops: tuple[str, ...]
     tokenizer: Tokenizer
+    _open: tuple[str, int] | None = field(default=None)  # which block of a stream is open: its kind, and which call
+    _index: int = field(default=-1)
 
     def whole(self, answers: Sequence[Answer]) -> Json:
         """Return the body of an answer that is not streamed."""
         answer = answers[0]
-        blocks = [{"type": "text", "text": answer.text}]
-        return {**self._head(blocks), **self._stop(answer), "usage": _usage(answer.usage)}
+        return {**self._head(_blocks(answer)), **self._stop(answer), "usage": _usage(answer.usage)}
 
     def begin(self) -> Iterator[bytes]:
-        """Open the message and its one block."""
+        """Open the message."""
         empty = {"stop_reason": None, "stop_sequence": None}
         used = {"input_tokens": self.prompt_tokens, "output_tokens": 0}
         yield event({"type": "message_start", "message": {**self._head([]), **empty, "usage": used}}, "message_start")
-        block = {"type": "text", "text": ""}
-        yield event({"type": "content_block_start", "index": 0, "content_block": block}, "content_block_start")
 
     def piece(self, piece: Event, answer: Answer) -> Iterator[bytes]:
-        """Send the text of a chunk."""
+        """Send the reasoning, the text and the pieces of calls of a chunk, each in its block."""
         del answer
-        if piece.chunk.text:
-            delta = {"type": "text_delta", "text": piece.chunk.text}
-            yield event({"type": "content_block_delta", "index": 0, "delta": delta}, "content_block_delta")
+        chunk = piece.chunk
+        if chunk.reasoning:
+            yield from self._switch("thinking", {"type": "thinking", "thinking": "", "signature": ""})
+            yield self._delta({"type": "thinking_delta", "thinking": chunk.reasoning})
+        if chunk.text:
+            yield from self._switch("text", {"type": "text", "text": ""})
+            yield self._delta({"type": "text_delta", "text": chunk.text})
+        for call in chunk.tool_calls:
+            block = {"type": "tool_use", "id": call.id, "name": call.name, "input": {}}
+            yield from self._switch("tool_use", block, call.index)
+            if call.arguments:
+                yield self._delta({"type": "input_json_delta", "partial_json": call.arguments})
 
     def end(self, answers: Sequence[Answer]) -> Iterator[bytes]:
-        """Close the block and the message."""
-        yield event({"type": "content_block_stop", "index": 0}, "content_block_stop")
+        """Close the last block and the message; one without a block gets an empty text."""
+        if self._open is None:
+            yield from self._switch("text", {"type": "text", "text": ""})
+        yield event({"type": "content_block_stop", "index": self._index}, "content_block_stop")
         delta = {"type": "message_delta", "delta": self._stop(answers[0]), "usage": _usage(answers[0].usage)}
         yield event(delta, "message_delta")
         yield event({"type": "message_stop"}, "message_stop")
+
+    def _switch(self, kind: str, block: Json, call: int = 0) -> Iterator[bytes]:
+        """Close the open block and open this one, unless it is open already."""
+        if self._open == (kind, call):
+            return
+        if self._open is not None:
+            yield event({"type": "content_block_stop", "index": self._index}, "content_block_stop")
+        self._open, self._index = (kind, call), self._index + 1
+        yield event(
+            {"type": "content_block_start", "index": self._index, "content_block": block}, "content_block_start"
+        )
+
+    def _delta(self, delta: Json) -> bytes:
+        return event({"type": "content_block_delta", "index": self._index, "delta": delta}, "content_block_delta")
 
     def failed(self, problem: Problem) -> bytes:
         """Send an error."""
@@ -141,6 +161,8 @@ class MessageForm:
     def _stop(self, answer: Answer) -> Json:
         if answer.finish_reason == "length":
             return {"stop_reason": "max_tokens", "stop_sequence": None}
+        if answer.finish_reason == "tool_calls":
+            return {"stop_reason": "tool_use", "stop_sequence": None}
         found = self._found_stop(answer)
         return {"stop_reason": "end_turn" if found is None else "stop_sequence", "stop_sequence": found}
 
@@ -152,6 +174,17 @@ class MessageForm:
         at = drawn.find(answer.text)
         rest = drawn[max(at, 0) + len(answer.text) :]
         return next((stop for stop in self.stops if rest.startswith(stop)), None)
+
+
+def _blocks(answer: Answer) -> list[Json]:
+    """Return the blocks of an answer; the input of a call that was cut off is left out."""
+    found: list[Json] = []
+    if answer.reasoning:
+        found.append({"type": "thinking", "thinking": answer.reasoning, "signature": ""})
+    calls = calls_of(answer.calls)
+    if answer.text or not calls:
+        found.append({"type": "text", "text": answer.text})
+    return found + [{"type": "tool_use", "id": call.id, "name": call.name, "input": call.values} for call in calls]
 
 
 def _usage(used: Usage) -> Json:

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from phiplug import checks
 from phiplug.errors import InvalidParameter
 from phiplug.server.fields import Table, flag, honoured, text
+from phiplug.server.interfaces.tools import prompt_options
 from phiplug.server.interfaces.turns import OPENAI_MESSAGE, TEMPLATE_KWARGS, messages
 from phiplug.server.problems import Json, Refused
 from phiplug.server.service import read, service_of
@@ -75,7 +76,7 @@ async def tokenize(http: HttpRequest) -> Response:
     if (said is None) == (given.get("messages") is None):
         raise InvalidParameter("prompt", "give either it or messages")
     if said is None:
-        found = list(await model.encode(given["messages"], given.get("chat_template_kwargs", {})))
+        found = list((await model.prepare(given["messages"], prompt_options(given)))[0])
     else:
         plain = model.tokenizer.encode(said)
         found = with_bos(plain, model.tokenizer) if given.get("add_special_tokens", True) else plain

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from phiplug.dialects import RULES
+from phiplug.markup import NO_MARKUP, Markup
 from phiplug.parameters import MAX_SEED
 from phiplug.server.fields import (
     Given,
@@ -101,12 +102,14 @@ class Wanted:
         logprobs: as in `Request`.
         score_from: as in `Request`.
         templated: as in `Request`.
+        markup: as in `Request`.
     """
 
     max_tokens: int | None = None
     logprobs: int | None = None
     score_from: int | None = None
     templated: bool = False
+    markup: Markup = NO_MARKUP
 
 
 def request_of(given: Given, ids: tuple[int, ...], engine: EnginePort, wanted: Wanted) -> Request:
@@ -127,5 +130,6 @@ def request_of(given: Given, ids: tuple[int, ...], engine: EnginePort, wanted: W
         logprobs=wanted.logprobs,
         score_from=wanted.score_from,
         templated=wanted.templated,
+        markup=wanted.markup,
         constraint=demand_of(given).constraint,
     )

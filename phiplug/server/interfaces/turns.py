@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from phiplug.errors import InvalidParameter
 from phiplug.server.fields import Check, Field, Table, accepted, array, honoured, mapping, refused, text
+from phiplug.server.interfaces.tools import calls
 from phiplug.server.problems import Refused
 from phiplug.types import Message, Role
 
@@ -50,12 +51,16 @@ def content(*kinds: str, **more: Field) -> Check:
 OPENAI_MESSAGE = Table(
     honoured(
         "role",
-        "`system`, `developer` (the same), `user` or `assistant`",
-        role("system", "developer", "user", "assistant"),
+        "`system`, `developer` (the same), `user`, `assistant` or `tool`",
+        role("system", "developer", "user", "assistant", "tool"),
         required=True,
     ),
-    honoured("content", "a text, or text parts, which become lines of one text", content("text"), required=True),
-    accepted("tool_calls", []),
+    honoured(
+        "content", "a text, or text parts, which become lines of one text; not needed beside calls", content("text")
+    ),
+    honoured("tool_calls", "the assistant's calls of functions", calls),
+    honoured("tool_call_id", "which call a tool's message answers", text),
+    honoured("reasoning_content", "what the assistant thought", text),
     accepted("annotations", []),
     accepted("refusal", ""),
     refused("name", "no chat template reads it"),
@@ -74,15 +79,27 @@ def messages(table: Table) -> Check:
         listed = array(path, value)
         if not listed:
             raise InvalidParameter(path, "is empty")
-        read = [table.read(mapping(at, each), within=f"{at}.") for at, each in _numbered(path, listed)]
-        return tuple(message(each["role"], each["content"]) for each in read)
+        return tuple(_read(table, at, each) for at, each in _numbered(path, listed))
 
     return check
 
 
-def message(who: str, said: str) -> Message:
+def _read(table: Table, path: str, value: Any) -> Message:  # Any: as above
+    """Read one message; what it lacks is named with its path."""
+    given = table.read(mapping(path, value), within=f"{path}.")
+    if given.get("content") is None and not given.get("tool_calls"):
+        raise Refused(400, "missing_required_parameter", f"{path}.content is missing", param=f"{path}.content")
+    more = {"reasoning": given.get("reasoning_content", ""), **given.pick("tool_calls", "tool_call_id")}
+    try:
+        return message(given["role"], given.get("content", ""), **more)
+    except InvalidParameter as error:
+        reason = error.message.removeprefix(f"{error.name}: ")
+        raise InvalidParameter(f"{path}.{error.name}", reason) from None
+
+
+def message(who: str, said: str, **more: Any) -> Message:  # Any: fields of `Message`, which checks them
     """Build a message; a developer's is the system's."""
-    return Message(cast(Role, "system" if who == "developer" else who), said)
+    return Message(cast(Role, "system" if who == "developer" else who), said, **more)
 
 
 def _numbered(path: str, listed: list[Any]) -> list[tuple[str, Any]]:  # Any: as above
