@@ -10,7 +10,7 @@ import os
 import queue
 import signal
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -37,12 +37,13 @@ MEASURED = "Once upon a time, in a village by the sea, there lived a clockmaker 
 class Worker:
     """The requests of one scheduler: it obeys messages, makes steps, and says what each has brought.
 
-    Constraints are compiled by threads beside the loop, since that may take seconds in which others go on.
+    A thread compiles constraints beside the loop, one after another, since each may take seconds in which others go on.
     """
 
     def __init__(self, scheduler: Scheduler, compiled: Callable[[Compiled], None]) -> None:
-        """Serve `scheduler`; `compiled` is called by other threads, and has `obey` take what it is given."""
+        """Serve `scheduler`; `compiled` is called by another thread, and has `obey` take what it is given."""
         self._scheduler = scheduler
+        self._compiler = ThreadPoolExecutor(1, "phiplug-compile")
         self._compiled = compiled
         self._compiling: set[int] = set()  # keys of requests
         self._places: dict[Sequence, tuple[int, int]] = {}  # the key of its request, and which choice it is
@@ -65,7 +66,7 @@ class Worker:
             if message.work.request.constraint is None:
                 return self._begin(message)
             self._compiling.add(message.key)
-            threading.Thread(target=self._compile, args=(message,), daemon=True, name="phiplug-compile").start()
+            self._compiler.submit(self._compile, message)
         return None
 
     def step(self) -> Produced | None:
@@ -84,10 +85,10 @@ class Worker:
         return None
 
     def _compile(self, message: Begin) -> None:
-        """Compile the constraint of a request; runs in a thread of its own."""
+        """Compile the constraint of a request, unless it was cancelled; runs in the compiler's thread."""
         constraint, error = message.work.request.constraint, None
         try:
-            if constraint is not None:
+            if constraint is not None and message.key in self._compiling:
                 self._scheduler.grammars.guide(constraint)
         except PhiplugError as raised:
             error = raised
