@@ -23,10 +23,12 @@ from phiplug.errors import (
     PromptTooLong,
     RequestError,
 )
+from phiplug.markup import Markup, ToolUse
 from phiplug.server.ports import Work
 from phiplug.server.worker import Load, Supervisor
 from phiplug.text import constraint as constraint_module
-from phiplug.types import Constraint, Request, SamplingParams
+from phiplug.text.tools.formats import format_of
+from phiplug.types import Constraint, Request, SamplingParams, Tool
 
 SAMPLING = SamplingParams(temperature=1.2, top_p=1.0, repeat_penalty=1.2, seed=5)
 
@@ -277,6 +279,31 @@ def test_a_constraint_that_cannot_be_kept_is_refused_before_any_event():
         return await answers(supervisor)
 
     assert all(error is None for _, error in on_stage(Stage(), act))
+
+
+CALLS = Markup(tools=ToolUse(format_of("<tool_call>"), (Tool("now"),), required=True, parallel=False))
+
+
+def test_a_call_comes_from_the_worker_and_is_the_same_after_its_death():
+    asked = work(markup=CALLS, max_tokens=300)
+    whole, again = (on_stage(Stage(life), lambda it: answers(it, [asked])) for life in ({}, {"dies_in": 5}))
+    ((chunks, error),) = whole
+    assert error is None
+    assert chunks[0][-1].finish_reason == "tool_calls"
+    assert again == whole
+
+
+def test_the_grammar_of_tools_is_compiled_beside_the_loop(monkeypatch):
+    compilers = []
+    compiled = constraint_module._compiled
+
+    def seen(*arguments):
+        compilers.append(threading.current_thread().name)
+        return compiled(*arguments)
+
+    monkeypatch.setattr(constraint_module, "_compiled", seen)
+    on_stage(Stage(), lambda it: answers(it, [work(markup=CALLS, max_tokens=300)]))
+    assert [name.startswith("phiplug-compile") for name in compilers] == [True]
 
 
 def test_a_request_that_is_cancelled_while_its_constraint_is_compiled_never_begins(monkeypatch):

@@ -37,7 +37,7 @@ MEASURED = "Once upon a time, in a village by the sea, there lived a clockmaker 
 class Worker:
     """The requests of one scheduler: it obeys messages, makes steps, and says what each has brought.
 
-    A thread compiles constraints beside the loop, one after another, since each may take seconds in which others go on.
+    A thread compiles grammars beside the loop, one after another, since each may take seconds in which others go on.
     """
 
     def __init__(self, scheduler: Scheduler, compiled: Callable[[Compiled], None]) -> None:
@@ -63,7 +63,7 @@ class Worker:
         elif isinstance(message, Compiled):
             return self._go_on(message)
         elif isinstance(message, Begin):
-            if message.work.request.constraint is None:
+            if not message.work.request.has_grammar:
                 return self._begin(message)
             self._compiling.add(message.key)
             self._compiler.submit(self._compile, message)
@@ -85,11 +85,11 @@ class Worker:
         return None
 
     def _compile(self, message: Begin) -> None:
-        """Compile the constraint of a request, unless it was cancelled; runs in the compiler's thread."""
-        constraint, error = message.work.request.constraint, None
+        """Compile the grammar of a request, unless it was cancelled; runs in the compiler's thread."""
+        request, error = message.work.request, None
         try:
-            if constraint is not None and message.key in self._compiling:
-                self._scheduler.grammars.guide(constraint)
+            if message.key in self._compiling:
+                self._scheduler.grammars.guide(request.constraint, request.markup)
         except PhiplugError as raised:
             error = raised
         except BaseException as raised:  # noqa: BLE001  a panic of the parser is no Exception
