@@ -1,40 +1,31 @@
-"""The backend of llama.cpp: GGUF files through llama-cpp-python's low-level API, on the CPU and the GPUs of its build.
+"""The backend of llama.cpp: GGUF files on the CPU and the GPUs of whatever library of it is installed.
 
-This file is imported to list the backends, so it looks for the engine without importing it; `loading.py` and the files
+This file is imported to list the backends, so it looks for a library without loading it; `loading.py` and the files
 behind it do that. None of them knows of prompts, sampling or text.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from phiplug.spi import Backend, LoadOptions, Model, ModelFiles, Probe, hookimpl
+from phiplug_llama_cpp import providers
+from phiplug_llama_cpp.providers import Absent
 
-OLDEST = (0, 3, 36)  # older ones lay out llama_context_params differently
-PACKAGE = "llama-cpp-python"
 DEVICES = ("cpu", "cuda", "metal")  # that somebody may ask for
 
 _ACCELERATORS = ("cuda", "metal", "hip", "sycl", "musa", "cann", "vulkan", "opencl")  # ggml's libraries, best first
 
 
 def probe() -> Probe:
-    """Look for llama-cpp-python and for what its build computes on, by the names of its files: no library is loaded."""
-    folder = _folder()
-    if folder is None:
-        return Probe(available=False, reason=f"{PACKAGE} is not installed", install=install_command())
-    try:
-        found = version(PACKAGE)
-    except PackageNotFoundError:  # a copy on the path that no installer put there
-        found = "unknown"
-    if found != "unknown" and _numbers(found) < OLDEST:
-        oldest = ".".join(map(str, OLDEST))
-        reason = f"{PACKAGE} {found} is older than {oldest}"
-        return Probe(available=False, reason=reason, install=install_command(), versions={PACKAGE: found})
-    return Probe(available=True, devices=_devices(folder), versions={PACKAGE: found})
+    """Look for a library and for what its build computes on, by the names of its files: no library is loaded."""
+    found = providers.find()
+    versions = {found.distribution: found.version} if found.distribution else {}
+    if isinstance(found, Absent):
+        return Probe(available=False, reason=found.reason, install=install_command(), versions=versions)
+    return Probe(available=True, devices=_devices(found.path.parent), versions=versions)
 
 
 def accepts(files: ModelFiles) -> bool:
@@ -76,20 +67,8 @@ def phiplug_register_backends() -> list[Backend]:
     ]
 
 
-def _folder() -> Path | None:
-    try:
-        spec = importlib.util.find_spec("llama_cpp")
-    except ValueError:  # somebody put a module without a spec into sys.modules
-        return None
-    return Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else None
-
-
 def _devices(folder: Path) -> tuple[str, ...]:
     """Name what a build computes on: it has a library of ggml for each (libggml-cuda.so, ggml-cuda.dll)."""
-    libraries = [file.name for file in (folder / "lib").glob("*ggml-*")]
+    libraries = [file.name for file in folder.glob("*ggml-*")]
     found = [name for name in _ACCELERATORS if any(f"ggml-{name}" in library for library in libraries)]
     return (*found, "cpu")
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(".")[:3] if part.isdigit())

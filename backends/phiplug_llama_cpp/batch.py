@@ -19,7 +19,7 @@ class Batch:
         struct: the llama_batch, which points into this object's arrays.
     """
 
-    def __init__(self, api: Any, capacity: int) -> None:  # Any: an engine without types
+    def __init__(self, structure: type[ctypes.Structure], capacity: int) -> None:
         self._tokens = np.zeros(capacity, np.int32)
         self._positions = np.zeros(capacity, np.int32)
         self._slots = np.zeros(capacity, np.int32)
@@ -27,7 +27,7 @@ class Batch:
         self._ones = np.ones(capacity, np.int32)  # each token belongs to one sequence
         address = self._slots.ctypes.data
         self._slot_pointers = np.arange(address, address + 4 * capacity, 4, dtype=np.uintp)
-        self.struct = api.llama_batch(n_tokens=0, embd=None)
+        self.struct: Any = structure()  # Any: its fields are those of the library's layout
         for field, array in (
             ("token", self._tokens),
             ("pos", self._positions),
@@ -35,8 +35,7 @@ class Batch:
             ("seq_id", self._slot_pointers),
             ("logits", self._wanted),
         ):
-            pointer = dict(api.llama_batch._fields_)[field]
-            setattr(self.struct, field, ctypes.cast(array.ctypes.data, pointer))
+            setattr(self.struct, field, array.ctypes.data)
 
     def fill(self, steps: Sequence[Step], lengths: Sequence[int]) -> int:
         """Lay the steps out, each after the `lengths[slot]` tokens that its slot holds.

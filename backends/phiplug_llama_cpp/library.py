@@ -1,26 +1,33 @@
-"""Loads llama-cpp-python's low-level API, quiet, and keeps its log so that a failure has a reason.
+"""Loads the library of llama.cpp, quiet, and keeps its log so that a failure has a reason.
 
-`import llama_cpp` runs the whole high-level package (0.35 s, with a template engine and the types of a server) of which
-nothing is used here; its module `llama_cpp.llama_cpp`, which declares the C functions, takes 0.07 s. So that one alone
-is imported, under a parent package that is empty and taken away again: a later `import llama_cpp` by the user finds
-everything as if we had not been there, and the same loaded library below.
+The library is opened by its path and for ourselves alone (RTLD_LOCAL); the Python package that brought it is not
+imported, which for llama-cpp-python took 0.07 to 0.35 s. A user's own import of it finds everything as if we had not
+been there.
 """
 
 from __future__ import annotations
 
 import ctypes
-import functools
-import importlib
-import importlib.util
+import os
 import sys
-import types
 from collections import deque
-from typing import Any
+from pathlib import Path
 
 from phiplug.errors import BackendUnavailable
-from phiplug_llama_cpp import PACKAGE, install_command
+from phiplug_llama_cpp import guard, install_command, providers
+from phiplug_llama_cpp.functions import Functions, LogCallback
+from phiplug_llama_cpp.layouts import Layout, known_layouts
+from phiplug_llama_cpp.providers import Absent, Provider
 
 KEPT_LINES = 200
+
+CHECKED = frozenset(
+    {
+        "flash_attn_type", "n_batch", "n_ctx", "n_gpu_layers", "n_seq_max", "n_threads", "n_threads_batch", "n_ubatch",
+        "type_v", "use_extra_bufts",
+    }
+)  # fmt: skip
+"""Fields that `contexts` reads back, or that no neighbour of the same type shares the default of."""
 
 _DEBUG, _WARN, _CONTINUED = 1, 3, 5  # ggml_log_level
 
@@ -65,72 +72,103 @@ class Log:
 
 
 class Library:
-    """The engine, loaded: `api` declares its functions, `log` is what it said.
+    """The engine, loaded: `api` has its functions, `log` is what it said.
 
     Attributes:
-        api: llama-cpp-python's module of C functions and structures.
+        api: llama.cpp's C functions.
         log: of all models of this process; llama.cpp has one.
+        provider: where the library comes from.
+        layout: of its structures.
+        is_recorded: whether the layout is the one recorded for this version, and not merely one that fits.
     """
 
-    def __init__(self, api: Any, log: Log) -> None:  # Any: an engine without types
-        self.api = api
+    def __init__(self, provider: Provider, log: Log) -> None:
+        """Open the library; raises BackendUnavailable where none of the known layouts fits it."""
+        library = _open(provider.path)
+        self.provider = provider
+        self.layout = _layout(provider, library)
+        self.is_recorded = self.layout.name == provider.name
+        self.api = Functions(library, self.layout)
         self.log = log
-        self._callback = api.llama_log_callback(lambda level, text, _: log.receive(level, text))
+        self._callback = LogCallback(lambda level, text, _: log.receive(level, text))
         self.listen(echo=False)
-        api.llama_backend_init()
-        logits = ctypes.cast(api.llama_get_logits_ith, ctypes.c_void_p).value
-        # Declared anew: llama-cpp-python's declaration makes a pointer object of each answer, which takes 1 us to read.
-        self.logits_address = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32)(logits or 0)
+        if self.api.ggml_backend_dev_count() == 0:  # a build that keeps what computes in libraries of their own
+            self.api.ggml_backend_load_all_from_path(os.fsencode(provider.path.parent))
+        self.api.llama_backend_init()
+
+    @property
+    def version(self) -> str:
+        """Name what computes, for reports and caches."""
+        return f"{self.provider.name}, llama.cpp {self.api.llama_version().decode()}"
 
     def listen(self, *, echo: bool) -> None:
         """Take the log over, again: a user's own `import llama_cpp` takes it away."""
         self.log.echo = echo
-        self.api.llama_log_set(self._callback, ctypes.c_void_p())
+        self.api.llama_log_set(self._callback, None)
 
-    def set(self, parameters: Any, **values: object) -> Any:  # Any: a foreign structure
-        """Set fields of a C structure; ctypes would accept a name that the structure does not have, in silence."""
+    def set(self, parameters: ctypes.Structure, **values: object) -> None:
+        """Set those fields that do not have the value already.
+
+        Raises:
+            BackendUnavailable: the structure has no such field; or the layout only happens to fit, and nothing would
+                show that this field is another.
+        """
         for name, value in values.items():
-            if not hasattr(type(parameters), name):
-                raise BackendUnavailable(f"{PACKAGE} has no {type(parameters).__name__}.{name}", hint=install_command())
+            field = f"{type(parameters).__name__}.{name}"
+            if not hasattr(parameters, name):  # ctypes would accept it in silence
+                raise BackendUnavailable(f"{self.provider.name} has no {field}", hint=install_command())
+            if getattr(parameters, name) == value:
+                continue
+            if not self.is_recorded and name not in CHECKED:
+                problem = f"is of a version that phiplug does not know, and nothing shows where its {field} is"
+                raise BackendUnavailable(f"{self.provider.name} {problem}", hint=install_command())
             setattr(parameters, name, value)
-        return parameters
 
 
-@functools.cache
+_opened: list[Library] = []
+
+
 def library() -> Library:
-    """Load the engine, once for this process.
+    """Return the engine, which is loaded once for this process.
 
     Raises:
-        BackendUnavailable: llama-cpp-python is missing, or its library does not load here.
+        BackendUnavailable: there is none, it does not load here, or this process has another one already.
     """
-    try:
-        return Library(_import_api(), Log())
-    except ModuleNotFoundError as error:
-        raise BackendUnavailable(f"{PACKAGE} is not installed: {error}", hint=install_command()) from None
-    except (ImportError, OSError, RuntimeError, AttributeError) as error:  # its loader raises RuntimeError, too
-        raise BackendUnavailable(
-            f"{PACKAGE} is installed, but does not load: {error}", hint=install_command()
-        ) from error
+    provider = providers.find()
+    if isinstance(provider, Absent):
+        raise BackendUnavailable(provider.reason, hint=install_command())
+    if not _opened:
+        try:
+            _opened.append(Library(provider, Log()))
+        except (OSError, AttributeError) as error:  # AttributeError: a function that it does not export
+            raise BackendUnavailable(
+                f"{provider.name} is installed, but does not load: {error}", hint=install_command()
+            ) from error
+    first = _opened[0].provider
+    if first.path != provider.path:  # ggml keeps what belongs to the process twice, and symbols of both are shared
+        raise BackendUnavailable(f"this process computes with {first.path}, and cannot load {provider.path} as well")
+    return _opened[0]
 
 
-def _import_api() -> Any:  # Any: an engine without types
-    name = "llama_cpp.llama_cpp"
-    spec = importlib.util.find_spec("llama_cpp") if "llama_cpp" not in sys.modules else None
-    if spec is None or spec.submodule_search_locations is None:
-        return importlib.import_module(name)
-    parent = types.ModuleType("llama_cpp")
-    parent.__path__ = list(spec.submodule_search_locations)
-    sys.modules["llama_cpp"] = parent
-    try:
-        return importlib.import_module(name)
-    except (ImportError, AttributeError):  # another layout of the package, which needs its own parent
-        _forget()
-        return importlib.import_module(name)
-    finally:
-        if sys.modules.get("llama_cpp") is parent:
-            _forget()
+def _open(path: Path) -> ctypes.CDLL:
+    if sys.platform == "win32":
+        for folder in (path.parent, *(Path(os.environ.get(name, "")) / "bin" for name in ("CUDA_PATH", "HIP_PATH"))):
+            if folder.is_absolute() and folder.is_dir():
+                os.add_dll_directory(str(folder))
+    return ctypes.CDLL(str(path), mode=ctypes.RTLD_LOCAL)
 
 
-def _forget() -> None:
-    for name in [name for name in sys.modules if name.partition(".")[0] == "llama_cpp"]:
-        del sys.modules[name]
+def _layout(provider: Provider, library: ctypes.CDLL) -> Layout:
+    """Choose the layout that was recorded for a version, or else the newest that fits."""
+    images, reasons = guard.images(library), []
+    recorded = [layout for layout in known_layouts() if layout.name == provider.name]
+    for layout in recorded or (known_layouts() if guard.BY_ADDRESS else ()):
+        reason = guard.misfit(layout, images)
+        if reason is None:
+            return layout
+        reasons.append(reason)
+    reason = "; ".join(dict.fromkeys(reasons)) or "nothing is recorded of this version"
+    raise BackendUnavailable(
+        f"{provider.name} at {provider.path} lays out its structures in a way that phiplug does not know: {reason}",
+        hint=install_command(),
+    )

@@ -12,24 +12,23 @@ import platform
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from phiplug.checks import context_length
 from phiplug.errors import ModelCorrupt, ModelUnsupported, OutOfMemory, PhiplugError, UnsupportedParameter
 from phiplug.gguf import Header, read_header
 from phiplug.spi import Feature, LoadOptions, ModelFiles, ModelInfo
-from phiplug_llama_cpp import DEVICES, PACKAGE, install_command, probe, trial
+from phiplug_llama_cpp import DEVICES, install_command, probe, trial
 from phiplug_llama_cpp.bits import Bits, bits_of
+from phiplug_llama_cpp.contexts import CHUNK, cells, open_context
+from phiplug_llama_cpp.functions import Functions, ProgressCallback
 from phiplug_llama_cpp.hyperparameters import check_hyperparameters
 from phiplug_llama_cpp.interrupt import CtrlC
 from phiplug_llama_cpp.library import Library, library
 from phiplug_llama_cpp.mapped import MappedFiles
 from phiplug_llama_cpp.memory import cache_bytes, memory_limit
-from phiplug_llama_cpp.model import Context, LlamaCppModel
+from phiplug_llama_cpp.model import LlamaCppModel
 from phiplug_llama_cpp.threads import candidates, usable_cores
 from phiplug_llama_cpp.tuning import Tuning
-
-CHUNK = 512  # n_ubatch, what llama.cpp computes at once: longer passes are cut into such pieces by llama.cpp itself
 
 MAX_THREADS = 512  # GGML_MAX_N_THREADS; beyond, ggml or OpenMP ends the process
 
@@ -78,7 +77,7 @@ def load(files: ModelFiles, options: LoadOptions) -> LlamaCppModel:
     plan = _plan(engine, options)
     header = _checked_header(files)
     if plan.on_cpu:  # on a GPU the weights would be copied there twice, which takes as long as it takes
-        trial.survive(files, header, options, _version(engine))
+        trial.survive(files, header, options, engine.version)
     return load_untried(files, options)
 
 
@@ -99,10 +98,6 @@ def _checked_header(files: ModelFiles) -> Header:
     return header
 
 
-def _version(engine: Library) -> str:
-    return f"{PACKAGE} {probe().versions[PACKAGE]}, llama.cpp {engine.api.llama_version().decode()}"
-
-
 def _load(files: ModelFiles, options: LoadOptions, ctrl_c: CtrlC) -> LlamaCppModel:
     engine = library()
     plan = _plan(engine, options)
@@ -112,10 +107,10 @@ def _load(files: ModelFiles, options: LoadOptions, ctrl_c: CtrlC) -> LlamaCppMod
     weights = _open_weights(engine, files.path, plan, ctrl_c)
     try:
         context = context_length(options.ctx_size, engine.api.llama_model_n_ctx_train(weights))
-        cache = _cache(engine.api, weights, header, _cells(context, options.slots), plan)
+        cache = _cache(engine.api, weights, header, cells(context, options.slots), plan)
         threads, tuning = _threads(header, plan, options)
         bits = bits_of(header, on_cpu=plan.on_cpu, chunk=CHUNK)
-        opened = _open_context(engine, weights, options.slots, context, threads, bits)
+        opened = open_context(engine, weights, options.slots, context, threads, bits)
     except BaseException:
         engine.api.llama_model_free(weights)
         raise
@@ -125,7 +120,7 @@ def _load(files: ModelFiles, options: LoadOptions, ctrl_c: CtrlC) -> LlamaCppMod
         slots=options.slots,
         device="cpu" if plan.on_cpu else _device(engine, since),
         quantization=header.quantization,
-        version=_version(engine),
+        version=engine.version,
         chunk=CHUNK,
         threads=threads,
         equal_passes=bits.equal_passes,
@@ -134,7 +129,14 @@ def _load(files: ModelFiles, options: LoadOptions, ctrl_c: CtrlC) -> LlamaCppMod
         cache_bytes=cache,
         metadata=_metadata(engine, since, bits),
     )
-    return LlamaCppModel(engine, opened, info, MappedFiles.of(header), tuning)
+    model = LlamaCppModel(engine, opened, info, MappedFiles.of(header), tuning)
+    if not engine.is_recorded:
+        try:
+            model.check_batch()
+        except BaseException:
+            model.close()
+            raise
+    return model
 
 
 def _plan(engine: Library, options: LoadOptions) -> Plan:
@@ -177,10 +179,13 @@ def _check_tokens(header: Header) -> None:
 def _open_weights(engine: Library, path: Path, plan: Plan, ctrl_c: CtrlC) -> int:
     """Map the weights. Repacking (`use_extra_bufts`) made no difference to the time for SmolLM2's Q4_1: 0.08 s."""
     api, since = engine.api, engine.log.count
-    goes_on = api.llama_progress_callback(lambda _, __: not ctrl_c.pressed)
+    goes_on = ProgressCallback(lambda _, __: not ctrl_c.pressed)
     nowhere = (ctypes.c_void_p * 1)(None)  # an empty list of devices: else the KV cache would still go to the GPU
-    parameters = engine.set(api.llama_model_default_params(), n_gpu_layers=plan.gpu_layers, progress_callback=goes_on)
-    if plan.on_cpu:
+    parameters = api.llama_model_default_params()
+    engine.set(parameters, n_gpu_layers=plan.gpu_layers)
+    if engine.is_recorded:  # no default tells pointers apart; without this one, Ctrl-C waits until the file is loaded
+        engine.set(parameters, progress_callback=ctypes.cast(goes_on, ctypes.c_void_p).value)
+    if plan.on_cpu and api.llama_supports_gpu_offload():
         engine.set(parameters, devices=ctypes.addressof(nowhere))
     if "AMX_INT8" in _cpu_features(api):
         engine.set(parameters, use_extra_bufts=False)  # why: docs/decisions/amx.md
@@ -193,11 +198,11 @@ def _open_weights(engine: Library, path: Path, plan: Plan, ctrl_c: CtrlC) -> int
     raise (
         ModelUnsupported(f"{path.name} is {kind}, and here text is generated from left to right")
         if weights
-        else _load_failure(path, engine.log.complaints(since))
+        else _load_failure(path, engine, since)
     )
 
 
-def _unsuited(api: Any, weights: int) -> str | None:  # Any: an engine without types
+def _unsuited(api: Functions, weights: int) -> str | None:
     """Name the kind of a model that llama.cpp runs and that does not continue text."""
     if api.llama_model_has_encoder(weights):
         return "an encoder-decoder model"
@@ -206,15 +211,16 @@ def _unsuited(api: Any, weights: int) -> str | None:  # Any: an engine without t
     return None if api.llama_model_has_decoder(weights) else "an encoder model"
 
 
-def _load_failure(path: Path, complaints: list[str]) -> PhiplugError:
+def _load_failure(path: Path, engine: Library, since: int) -> PhiplugError:
     """Turn what llama.cpp logged into an error; its last lines may only repeat that there was one."""
+    complaints = engine.log.complaints(since)
     told = [match[1] for line in complaints if (match := _REASON.search(line)) and not _REPEATED.search(match[1])]
     reason = (told or [_SPEAKER.sub("", line) for line in complaints] or ["it gave no reason"])[0]
     message = f"llama.cpp cannot load {path.name}: {reason}"
     if _NO_MEMORY.search(reason):
         return OutOfMemory(message, hint="take a smaller model or quantization")
     if _UNSUPPORTED.search(reason):
-        return ModelUnsupported(message, hint=f"a newer {PACKAGE} may know it")
+        return ModelUnsupported(message, hint=f"a newer {engine.provider.distribution} may know it")
     return ModelCorrupt(message)
 
 
@@ -234,41 +240,7 @@ def _features(options: LoadOptions, tuning: Tuning | None) -> frozenset[Feature]
     return copies | {"autotune"} if tuning else copies
 
 
-def _open_context(engine: Library, weights: int, slots: int, length: int, threads: int, bits: Bits) -> Context:
-    """Make the context: `slots` streams of cells, each of `length` tokens, rounded up by llama.cpp to 256."""
-    api, since = engine.api, engine.log.count
-    cells = _cells(length, slots)
-    parameters = engine.set(
-        api.llama_context_default_params(),
-        n_ctx=cells,
-        n_batch=cells,  # a pass may be as long as the context; llama.cpp cuts it into pieces of n_ubatch
-        n_ubatch=CHUNK,
-        n_seq_max=slots,
-        n_threads=threads,
-        n_threads_batch=threads,
-        kv_unified=False,  # why: see model.py
-        swa_full=True,  # else a sliding window forgets what rewind promises to keep
-        no_perf=True,
-        **bits.context,
-    )
-    handle = api.llama_init_from_model(weights, parameters)
-    memory = api.llama_get_memory(handle) if handle else None
-    if memory:
-        return Context(weights, handle, memory, cells)
-    if handle:
-        api.llama_free(handle)
-        raise ModelUnsupported("the model has no key-value cache, so it does not generate text")
-    reason = (engine.log.complaints(since) or ["llama.cpp gave no reason"])[-1]
-    raise OutOfMemory(f"no context of {slots} x {length} tokens could be made: {reason}", hint="lower `ctx_size`")
-
-
-def _cells(length: int, slots: int) -> int:
-    return -(-length // 256) * 256 * slots
-
-
-def _cache(
-    api: Any, weights: int, header: Header, cells: int, plan: Plan
-) -> int | None:  # Any: an engine without types
+def _cache(api: Functions, weights: int, header: Header, cells: int, plan: Plan) -> int | None:
     """Return the bytes of the key-value cache, or None where a model has another kind of state.
 
     One that is larger than the memory is refused: zeroing it would end in the system killing us.
@@ -294,7 +266,7 @@ def _device(engine: Library, since: int) -> str:
     return "metal" if name in ("mtl", "metal") else f"{name}:{match[2] or 0}"
 
 
-def _cpu_features(api: Any) -> list[str]:  # Any: an engine without types
+def _cpu_features(api: Functions) -> list[str]:
     """Name what the build and this CPU have in common: "AVX2", "AMX_INT8", ..."""
     return re.findall(r"(\w+) = 1", api.llama_print_system_info().decode())
 

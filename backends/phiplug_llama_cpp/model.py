@@ -14,13 +14,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from phiplug.errors import BackendFailed, GenerationError, OutOfMemory
+from phiplug.errors import BackendFailed, BackendUnavailable, GenerationError, OutOfMemory
 from phiplug.spi import ModelInfo, Step
 from phiplug_llama_cpp.batch import Batch, rows_at
+from phiplug_llama_cpp.functions import AbortCallback
 from phiplug_llama_cpp.interrupt import CtrlC
 from phiplug_llama_cpp.library import Library
 from phiplug_llama_cpp.mapped import MappedFiles
@@ -79,20 +80,20 @@ class LlamaCppModel:
         """Take over `context` and `files`, which `close` frees; without `tuning` the number of threads is fixed."""
         self.info = info
         self._library = library
-        self._api: Any = library.api  # Any: an engine without types
+        self._api = library.api
         self._context = context
         self._files = files
         self._threads = (info.threads, info.threads)  # for passes of one token, and for others
         self._tuning = tuning
-        self._batch = Batch(self._api, context.capacity)
+        self._batch = Batch(library.layout.structure("llama_batch"), context.capacity)
         self._lengths = [0] * info.slots
         self._pending: LlamaCppPass | None = None
         self._finished: LlamaCppPass | None = None
         self._rows: Logits = np.empty((0, info.vocab_size), np.float32)
         self._rows_at = 0
         self._ctrl_c = ctrl_c = CtrlC()
-        self._abort = self._api.ggml_abort_callback(lambda _: ctrl_c.pressed)
-        self._never = self._api.ggml_abort_callback()
+        self._abort = AbortCallback(lambda _: ctrl_c.pressed)
+        self._never = AbortCallback()
         self._closed = False
 
     def forward(self, steps: Sequence[Step]) -> LlamaCppPass:
@@ -117,6 +118,18 @@ class LlamaCppModel:
             self._api.llama_memory_seq_cp(self._context.memory, source, target, -1, -1)
             self._lengths[target] = self._lengths[source]
         return self.rewind(target, length)
+
+    def check_batch(self) -> None:
+        """Run a pass whose positions are read back: nothing else tells the pointers of a llama_batch apart.
+
+        Raises:
+            BackendUnavailable: they are others, as in a library whose layout only seemed to fit.
+        """
+        self.forward([Step(0, (0, 0, 0))]).logits()
+        last = self._api.llama_memory_seq_pos_max(self._context.memory, 0)
+        self.rewind(0, 0)
+        if last != 2:
+            raise BackendUnavailable(f"{self._library.provider.name} takes a batch in a way that phiplug does not know")
 
     def autotune(self) -> None:
         """Choose the number of threads by what was measured; see `threads`."""
@@ -220,7 +233,7 @@ class LlamaCppModel:
         if rows == 0:
             self._rows, self._rows_at = self._rows[:0], 0
             return
-        address = self._library.logits_address(self._context.handle, first)
+        address = self._api.llama_get_logits_ith(self._context.handle, first)
         if not address:
             raise BackendFailed("llama.cpp computed a pass and kept no logits")
         if address != self._rows_at or rows != len(self._rows):
