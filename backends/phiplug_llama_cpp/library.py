@@ -94,6 +94,8 @@ class Library:
         self.listen(echo=False)
         if self.api.ggml_backend_dev_count() == 0:  # a build that keeps what computes in libraries of their own
             self.api.ggml_backend_load_all_from_path(os.fsencode(provider.path.parent))
+        if self.api.ggml_backend_dev_count() == 0:
+            self.api.ggml_backend_load_all()  # from where the build was told to look
         self.api.llama_backend_init()
 
     @property
@@ -136,7 +138,7 @@ def library() -> Library:
     """
     provider = providers.find()
     if isinstance(provider, Absent):
-        raise BackendUnavailable(provider.reason, hint=install_command())
+        raise BackendUnavailable(provider.reason, hint=provider.install or install_command())
     if not _opened:
         try:
             _opened.append(Library(provider, Log()))

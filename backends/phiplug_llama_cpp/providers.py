@@ -1,12 +1,19 @@
-"""Finds a library of llama.cpp by the names of files: nothing is loaded, and no package is imported."""
+"""Finds a library of llama.cpp by the names of files: no library of it is loaded, and no package is imported."""
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
+
+VARIABLE = "PHIPLUG_LIBLLAMA"
 
 UNKNOWN = "unknown"
 
@@ -18,8 +25,8 @@ class Provider:
     """A library, and who brought it.
 
     Attributes:
-        distribution: "llama-cpp-python".
-        version: of the distribution, or "unknown".
+        distribution: "llama-cpp-python", or "libllama" for one that no package of Python brought.
+        version: of the distribution; of a libllama, its path.
         path: the library; those of ggml are beside it, or inside.
     """
 
@@ -35,9 +42,16 @@ class Provider:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """Why there is no library; `version` is that of a distribution that is too old."""
+    """Why there is no library.
+
+    Attributes:
+        reason: in a few words.
+        install: the command that helps, where it is not the one that installs llama.cpp.
+        distribution: one that is there and cannot be used, with its `version`.
+    """
 
     reason: str
+    install: str = ""
     distribution: str = ""
     version: str = ""
 
@@ -45,28 +59,61 @@ class Absent:
 class _Distribution(NamedTuple):
     name: str
     package: str
-    libraries: tuple[str, ...]  # patterns, from the package's folder
+    libraries: tuple[str, ...]  # patterns, from the folder that the package is in
+    needs_openmp: bool = False  # and does not bring it
 
 
 _DISTRIBUTIONS = (
-    _Distribution("llama-cpp-python", "llama_cpp", ("lib/libllama.so", "lib/libllama.dylib", "lib/*llama.dll")),
+    _Distribution(
+        "llama-cpp-python",
+        "llama_cpp",
+        tuple(f"llama_cpp/lib/{name}" for name in ("libllama.so", "libllama.dylib", "*llama.dll")),
+    ),
+    _Distribution("xllamacpp", "xllamacpp", ("xllamacpp/xllamacpp*.so",), needs_openmp=sys.platform == "linux"),
+    _Distribution("inferna-cuda12", "inferna", ("inferna_cuda12.libs/libllama*.so*",)),
+    _Distribution("inferna-vulkan", "inferna", ("inferna_vulkan.libs/libllama*.so*",)),
 )
+
+_SYSTEM_NAMES = ("libllama.dylib",) if sys.platform == "darwin" else ("libllama.so", "libllama.so.0")
 
 
 def find() -> Provider | Absent:
-    """Return the first library of those that are installed."""
-    absent = Absent("llama-cpp-python is not installed")
+    """Return the library that the environment names, or else the first one that is installed."""
+    named = os.environ.get(VARIABLE)
+    if named:
+        return _named(Path(named))
+    absent = None
+    for found in _installed():
+        if isinstance(found, Provider):
+            return found
+        absent = absent or found
+    system = next(_system(), None)
+    return system or absent or Absent("no library of llama.cpp is installed")
+
+
+def _named(path: Path) -> Provider | Absent:
+    if not path.is_file():
+        return Absent(f"{VARIABLE} names {path}, which is no file", install=f"unset {VARIABLE}")
+    of_a_package = (found for found in _installed() if isinstance(found, Provider) and found.path.samefile(path))
+    return next(of_a_package, None) or Provider("libllama", str(path.absolute()), path.absolute())
+
+
+def _installed() -> Iterator[Provider | Absent]:
+    """Go through the distributions of Python that carry a library."""
     for distribution in _DISTRIBUTIONS:
         path = _library_of(distribution)
         if path is None:
             continue
-        found = _version(distribution.name)
+        found = _version(distribution.name, path)
         oldest = _OLDEST.get(distribution.name, ())
-        if found == UNKNOWN or _numbers(found) >= oldest:
-            return Provider(distribution.name, found, path)
-        numbers = ".".join(map(str, oldest))
-        absent = Absent(f"{distribution.name} {found} is older than {numbers}", distribution.name, found)
-    return absent
+        if found != UNKNOWN and _numbers(found) < oldest:
+            reason = f"{distribution.name} {found} is older than {'.'.join(map(str, oldest))}"
+            yield Absent(reason, "pip install 'phiplug[llama-cpp]'", distribution.name, found)
+        elif distribution.needs_openmp and not _has_openmp():
+            reason = f"libgomp.so.1, which {distribution.name} needs, is not installed"
+            yield Absent(reason, _openmp_command(), distribution.name, found)
+        else:
+            yield Provider(distribution.name, found, path)
 
 
 def _library_of(distribution: _Distribution) -> Path | None:
@@ -76,12 +123,47 @@ def _library_of(distribution: _Distribution) -> Path | None:
         return None
     for folder in (spec and spec.submodule_search_locations) or ():
         for pattern in distribution.libraries:
-            for path in Path(folder).glob(pattern):
+            path = next(Path(folder).parent.glob(pattern), None)
+            if path is not None:
                 return path
     return None
 
 
-def _version(distribution: str) -> str:
+def _system() -> Iterator[Provider]:
+    """Look where Homebrew, Debian and conda-forge put theirs."""
+    architecture = getattr(sys.implementation, "_multiarch", "")
+    for folder in (
+        f"{sys.prefix}/lib",
+        "/opt/homebrew/lib",
+        "/usr/local/lib",
+        f"/usr/lib/{architecture}",
+        "/usr/lib64",
+    ):
+        for name in _SYSTEM_NAMES:
+            path = Path(folder, name)
+            if path.is_file():
+                yield Provider("libllama", str(path), path)
+
+
+def _has_openmp() -> bool:
+    import ctypes
+
+    try:
+        ctypes.CDLL("libgomp.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def _openmp_command() -> str:
+    """Return how this system's package manager installs GCC's OpenMP."""
+    commands = {"apt-get": "apt-get install libgomp1", "dnf": "dnf install libgomp", "apk": "apk add libgomp"}
+    return next((command for tool, command in commands.items() if shutil.which(tool)), "install libgomp.so.1")
+
+
+@functools.cache
+def _version(distribution: str, path: Path) -> str:  # noqa: ARG001  the path makes another installation another entry
+    """Read a version once: it takes 2 ms, and every load asks for it."""
     try:
         return version(distribution)
     except PackageNotFoundError:  # a copy on the path that no installer put there

@@ -516,20 +516,6 @@ def test_a_users_own_import_of_llama_cpp_works_before_and_after(smollm2, before)
     assert (same, again) == ("llama_decode True", "True")
 
 
-def test_a_version_that_is_too_old_is_not_available(monkeypatch):
-    monkeypatch.setattr(phiplug_llama_cpp.providers, "version", lambda _: "0.3.9")
-    probe = phiplug_llama_cpp.probe()
-    assert not probe.available
-    assert probe.reason == "llama-cpp-python 0.3.9 is older than 0.3.36"
-    assert "phiplug[llama-cpp]" in probe.install
-
-
-def test_a_build_is_known_by_its_libraries(tmp_path):
-    for name in ("libggml-base.so", "libggml-cpu.so", "libggml-cuda.so", "libllama.so"):
-        (tmp_path / name).touch()
-    assert phiplug_llama_cpp._devices(tmp_path) == ("cuda", "cpu")
-
-
 def test_a_file_is_tried_in_another_process_once(smollm2, tmp_path, monkeypatch):
     files, memory = ModelFiles("m", smollm2, "gguf"), Memory()
     monkeypatch.setattr(trial, "_survived", set())
