@@ -32,6 +32,7 @@ COMMANDS = {
     "serve": "Answer HTTP as OpenAI's and Anthropic's servers do.",
     "models": "List, fetch, look into and remove models.",
     "backends": "List the backends and whether they work here.",
+    "doctor": "Let every engine compute a token, and report what is here.",
     "plugins": "List, check, begin and install plugins.",
     "perplexity": "Measure how well a model predicts a text.",
     "parity": "Measure how far two engines agree.",
