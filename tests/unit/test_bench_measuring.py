@@ -252,5 +252,5 @@ def test_bench_looks_for_an_engine_before_it_asks_the_hub(phiplug, monkeypatch):
     monkeypatch.setattr("phiplug.models.hub.pull", unasked)
     ran = phiplug("bench", "-b", "toy", "-m", "hf:nobody/nothing")
     assert ran.code == 1
-    assert "no engine works here" in ran.err
+    assert "no engine is installed" in ran.err
     assert "[BackendUnavailable]" in ran.err

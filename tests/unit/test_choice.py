@@ -14,8 +14,8 @@ from phiplug.spi import Backend, ModelFiles, Probe
 FILES = ModelFiles("some.gguf", Path("some.gguf"), "gguf")
 
 
-def backend(name, *, devices=("cpu",), available=True, kind="gguf"):
-    probe = Probe(available, reason="" if available else "no engine", install="pip install it", devices=devices)
+def backend(name, *, devices=("cpu",), available=True, kind="gguf", install="pip install it", versions=()):
+    probe = Probe(available, "" if available else "no engine", install, devices, dict(versions))
     return Backend(name, "a test's", lambda: probe, lambda files: files.format == kind, load=None, api=2)
 
 
@@ -51,9 +51,24 @@ def test_a_backend_that_breaks_when_it_is_asked_is_passed_over(where):
     assert choose([broken("llama-cpp", where=where), backend("zzz")], FILES).name == "zzz"
 
 
-def test_when_none_works_the_reasons_and_the_command_are_given():
-    with pytest.raises(BackendUnavailable, match=r"one: no engine \(pip install it\)"):
-        choose([backend("one", available=False)], FILES)
+def test_when_none_is_installed_the_command_for_the_preferred_one_is_given():
+    backends = [backend(name, available=False, install=f"pip install {name}") for name in ("aaa", "mlx", "llama-cpp")]
+    for order in itertools.permutations(backends):
+        with pytest.raises(
+            BackendUnavailable, match=r"^no engine is installed for 'some\.gguf' \(pip install llama-cpp\)$"
+        ):
+            choose(order, FILES)
+
+
+def test_what_is_installed_and_does_not_work_comes_first_with_the_reason():
+    absent = backend("llama-cpp", available=False)
+    without_libgomp = backend("zzz", available=False, install="apt-get install libgomp1", versions={"zzz": "1"})
+    with pytest.raises(
+        BackendUnavailable, match=r"no engine works here \(zzz: no engine\) for .* \(apt-get install libgomp1\)$"
+    ):
+        choose([absent, without_libgomp], FILES)
+    with pytest.raises(BackendUnavailable, match=r"works here \(own: its probe failed\)"):
+        choose([absent, broken("own", where="probe")], FILES)
 
 
 def test_when_none_accepts_the_model_that_is_said():
@@ -64,8 +79,9 @@ def test_when_none_accepts_the_model_that_is_said():
 def test_before_a_model_is_fetched_an_engine_must_work():
     require_engine([backend("one", available=False), backend("two", kind="folder")], "phi")
     with pytest.raises(
-        BackendUnavailable, match=r"'phi' is not fetched: one: no engine \(pip install it; then `phiplug mo"
+        BackendUnavailable,
+        match=r"the engine of one is not installed for 'phi', which .* \(pip install it; then `phiplug",
     ):
         require_engine([backend("one", available=False), backend("toy", kind="toy")], "phi")
-    with pytest.raises(BackendUnavailable, match=r"none is installed \(pip install 'phiplug\[llama-cpp\]'"):
+    with pytest.raises(BackendUnavailable, match=r"no engine is installed for .*\(pip install 'phiplug\[llama\]'"):
         require_engine([], "phi")

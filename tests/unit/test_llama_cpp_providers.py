@@ -119,8 +119,10 @@ def test_a_build_is_known_by_its_libraries(site, tmp_path):
 
 def test_a_prebuilt_library_is_what_is_offered_where_there_is_one(monkeypatch):
     monkeypatch.setattr(phiplug_llama_cpp.shutil, "which", lambda _: None)
-    monkeypatch.setattr(phiplug_llama_cpp.sys, "platform", "linux")
-    for machine, extra in (("x86_64", "llama"), ("riscv64", "llama-cpp")):
+    for system, machine, extra in (
+        ("linux", "x86_64", "llama"), ("linux", "riscv64", "llama-cpp"), ("darwin", "arm64", "llama"),
+    ):  # fmt: skip
+        monkeypatch.setattr(phiplug_llama_cpp.sys, "platform", system)
         monkeypatch.setattr(phiplug_llama_cpp.platform, "machine", lambda machine=machine: machine)
         assert phiplug_llama_cpp.install_command() == f"pip install 'phiplug[{extra}]'"
     assert "GGML_CUDA=on" in phiplug_llama_cpp.install_command("cuda")
