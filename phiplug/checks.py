@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
 from typing import Any, NoReturn
 
@@ -106,6 +106,15 @@ def sequences(name: str, value: object) -> tuple[tuple[int, ...], ...]:
     found = tuple(ids(name, each) for each in _items(name, value))
     if () in found:
         raise InvalidParameter(name, "an empty sequence of ids makes no sense here")
+    return found
+
+
+def callables(name: str, value: object) -> tuple[Callable[..., Any], ...]:  # Any: nobody knows before the call
+    """Check for one function or several."""
+    found = (value,) if callable(value) else tuple(_items(name, value))
+    for each in found:
+        if not callable(each):
+            raise InvalidParameter(name, f"{_shown(each)} cannot be called")
     return found
 
 

@@ -6,7 +6,8 @@ The tree::
       ModelError        ModelNotFound · ModelCorrupt · ModelUnsupported · DownloadFailed
       PluginError       PluginLoadError · BackendNotFound · BackendAmbiguous · BackendUnavailable · ContractMismatch
       RequestError      InvalidParameter(name) · UnsupportedParameter(name) · PromptTooLong · TemplateFailed · ModelBusy
-      GenerationError   BackendFailed · NonFiniteLogits · GrammarStuck · OutOfMemory · EngineDied
+      GenerationError   BackendFailed · NonFiniteLogits · GrammarStuck · LogitsProcessorFailed(name) · OutOfMemory ·
+                        EngineDied
       EngineUnavailable(retry_after)
       NotInstalled
 
@@ -146,6 +147,18 @@ class GrammarStuck(GenerationError):
     """The grammar of a constraint allows no token after what was generated."""
 
 
+class LogitsProcessorFailed(GenerationError):
+    """A logits processor of the user's raised, or left logits that no token can be drawn from.
+
+    Attributes:
+        name: of the processor.
+    """
+
+    def __init__(self, name: str, message: str, *, hint: str | None = None) -> None:
+        super().__init__(f"the logits processor {name} {message}", hint=hint)
+        self.name = name
+
+
 class OutOfMemory(GenerationError):
     """The engine could not get the memory that it needs."""
 
@@ -206,6 +219,7 @@ _OUTCOMES: dict[type[PhiplugError], Outcome] = {
     BackendFailed: Outcome(1, 500, "server_error"),
     NonFiniteLogits: Outcome(1, 500, "server_error"),
     GrammarStuck: Outcome(1, 500, "server_error"),
+    LogitsProcessorFailed: Outcome(1, 500, "server_error"),
     OutOfMemory: Outcome(1, 503, "server_error"),
     EngineDied: Outcome(1, 500, "server_error"),
     EngineUnavailable: Outcome(1, 503, "server_error"),

@@ -14,7 +14,7 @@ from phiplug.engine.scores import Score, score_continuations, score_text
 from phiplug.messages import ToolLike
 from phiplug.options import StreamOptions, prompt_options_of, sampling_of
 from phiplug.text.prompt import PromptEncoder, PromptOptions
-from phiplug.types import Chunk, Completion, Constraint, MessageLike, Request, SamplingParams
+from phiplug.types import Chunk, Completion, Constraint, LogitsProcessor, MessageLike, Request, SamplingParams
 
 if TYPE_CHECKING:
     from phiplug.engine import Engine
@@ -87,6 +87,7 @@ class LLM:
         parallel_tool_calls: bool = True,
         logprobs: int | None = None,
         constraint: Constraint | None = None,
+        logits_processors: LogitsProcessor | Sequence[LogitsProcessor] = (),
         params: SamplingParams | None = None,
     ) -> Stream:
         """Answer, a chunk at a time; closing the iterator cancels.
@@ -109,6 +110,7 @@ class LLM:
             parallel_tool_calls: the answer may have several calls.
             logprobs: give each token's log-probability, and those of so many of the likeliest beside it, at most 20.
             constraint: the form that the answer must have: a JSON schema, a grammar, ...
+            logits_processors: functions of (ids, logits) that change the logits; see `LogitsProcessor`.
             params: the other parameters, and the defaults of these.
 
         Raises:
@@ -132,6 +134,7 @@ class LLM:
             parallel_tool_calls=parallel_tool_calls,
             logprobs=logprobs,
             constraint=constraint,
+            logits_processors=logits_processors,
             params=params,
         )
         return self.submit(self._asked(prompt, options))
@@ -235,7 +238,8 @@ class LLM:
             stop=options.get("stop", ()),
             logprobs=options.get("logprobs"),
         )
-        return replace(request, constraint=options.get("constraint"))
+        processors = checks.callables("logits_processors", options.get("logits_processors", ()))
+        return replace(request, constraint=options.get("constraint"), logits_processors=processors)
 
     def encode(self, prompt: str | Sequence[MessageLike], options: PromptOptions = _DEFAULT) -> list[int]:
         """Turn a prompt into the ids that the model is given.

@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 from phiplug.errors import InvalidParameter
 from phiplug.messages import ToolLike
 from phiplug.text.prompt import PromptOptions
-from phiplug.types import Constraint, SamplingParams
+from phiplug.types import Constraint, LogitsProcessor, SamplingParams
 
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repeat_penalty", "repeat_last_n", "seed")
 
@@ -33,6 +33,7 @@ class StreamOptions(TypedDict, total=False):
     parallel_tool_calls: bool
     logprobs: int | None
     constraint: Constraint | None
+    logits_processors: LogitsProcessor | Sequence[LogitsProcessor]
     params: SamplingParams | None
 
 

@@ -1,20 +1,40 @@
 """How a token is drawn: the parameters, checked when they are made. docs/sampling.md says what each does.
 
-They know nothing of models or requests.
+They know nothing of models or requests. Beside them is the form of a user's own step.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 from phiplug import checks
 from phiplug.checks import Biases
 from phiplug.dialects import OFF, RULES, Dialect, those_with
 from phiplug.errors import InvalidParameter, UnsupportedParameter
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 MAX_SEED = 2**64  # seeds are uint64; semantics: docs/sampling.md, step 9
+
+
+class LogitsProcessor(Protocol):
+    """A step of the user's own: changes the logits after the penalties and before the temperature.
+
+    Any function of two arguments is one. docs/sampling.md says what it may rely on.
+    """
+
+    def __call__(self, ids: Sequence[int], logits: NDArray[np.float32], /) -> NDArray[np.floating[Any]] | None:
+        """Return the changed logits, or change them in place and return None.
+
+        Args:
+            ids: the prompt and what was drawn after it.
+            logits: float32, shape (V,), the processor's to change until it returns; -inf forbids a token.
+        """  # Any: how wide the floats are
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from phiplug.messages import ToolCall as ToolCall  # noqa: PLC0414
 from phiplug.messages import ToolCallDelta as ToolCallDelta  # noqa: PLC0414
 from phiplug.messages import calls_of
 from phiplug.parameters import MAX_SEED
+from phiplug.parameters import LogitsProcessor as LogitsProcessor  # noqa: PLC0414
 from phiplug.parameters import SamplingParams as SamplingParams  # noqa: PLC0414  part of this interface
 
 FinishReason = Literal["stop", "length", "tool_calls"]
@@ -122,6 +123,7 @@ class Request:
         replayed: tokens that an earlier run of this request drew before it was interrupted. They take the place of the
             first draws, in passes like those of the first run, and the stream brings their chunks once more.
         markup: how the model writes what is not the text of its answer.
+        logits_processors: steps of the user's own, called for each draw in their order.
     """
 
     prompt_ids: tuple[int, ...]
@@ -138,11 +140,14 @@ class Request:
     templated: bool = False
     replayed: tuple[int, ...] = ()
     markup: Markup = NO_MARKUP
+    logits_processors: tuple[LogitsProcessor, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prompt_ids", checks.ids("prompt_ids", self.prompt_ids))
         object.__setattr__(self, "replayed", checks.ids("replayed", self.replayed))
         object.__setattr__(self, "stop", checks.stops(self.stop))
+        processors = checks.callables("logits_processors", self.logits_processors)
+        object.__setattr__(self, "logits_processors", processors)
         if not self.prompt_ids:
             raise InvalidParameter("prompt", "is empty")
         if self.sampling.seed is None:

@@ -61,7 +61,7 @@ class Answer:
         self.tokenizer = tokenizer
         self._stop_ids = _stop_ids(request, tokenizer)
         self._limit = limit
-        self._sampler = Sampler(request.sampling, request.prompt_ids, row=row)
+        self._sampler = Sampler(request.sampling, request.prompt_ids, row=row, processors=request.logits_processors)
         self._replayed = deque(request.replayed)
         self._guide = guide
         self._forced: deque[int] = deque()
@@ -84,6 +84,7 @@ class Answer:
         Raises:
             NonFiniteLogits: the row leaves no token to choose.
             GrammarStuck: the grammar leaves none.
+            LogitsProcessorFailed: a step of the user's own does.
         """
         self._clock.logits_came()
         self.tokens, self._spelled = (), Spelled()

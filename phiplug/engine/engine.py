@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from phiplug.engine.answer import Answer
 from phiplug.engine.backend import GuardedModel
@@ -47,6 +47,7 @@ class Engine:
         self.scheduler = Scheduler(self._guarded, tokenizer)
         self._lock = threading.Lock()
         self._closed = False
+        self._stepping: int | None = None  # the thread that makes a step
 
     def submit(self, request: Request, finished: Observer | None = None) -> Stream:
         """Queue a request; nothing is computed before a chunk is asked for. `finished` is told when it ran to its end.
@@ -131,6 +132,7 @@ class Engine:
         Raises:
             KeyboardInterrupt: the user interrupted a step; nothing is lost.
         """
+        self._refuse_reentry()
         while not any(sequence.outbox for sequence in sequences):
             with self._lock:  # whoever steps holds it until the last chunk of those that have ended is in its outbox
                 if any(sequence.outbox for sequence in sequences):
@@ -140,16 +142,29 @@ class Engine:
                 if self._closed:
                     self.scheduler.fail(_closed())
                     continue
-                for sequence, chunk in self.scheduler.step():
+                for sequence, chunk in self._step():
                     sequence.outbox.append(chunk)
         return True
 
     def close(self) -> None:
         """Give back the model's memory, after the pass that runs; open streams end in an error. May be called twice."""
+        self._refuse_reentry()
         self._closed = True  # before the lock, for which a reader that steps would leave nobody the time
         with self._lock:
             self.scheduler.fail(_closed())
             self._guarded.close()
+
+    def _step(self) -> list[tuple[Sequence, Any]]:  # Any: as `Scheduler.step` says
+        self._stepping = threading.get_ident()
+        try:
+            return self.scheduler.step()
+        finally:
+            self._stepping = None
+
+    def _refuse_reentry(self) -> None:
+        """Refuse what would wait for itself for ever: a logits processor that asks the model whose step calls it."""
+        if self._stepping == threading.get_ident():
+            raise RequestError("a logits processor asks the model that calls it", hint="load a second one for that")
 
     def _queued(self, add: Callable[[], T]) -> T:
         """Queue without waiting for the step that another thread makes."""

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from phiplug.engine.answer import Answer
 from phiplug.engine.logprobs import prompt_logprobs, token_logprob
+from phiplug.errors import NonFiniteLogits, PhiplugError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from phiplug.engine.slots import Slot
-    from phiplug.errors import PhiplugError
     from phiplug.spi import Logits
     from phiplug.types import Chunk, TokenLogprob
 
@@ -128,11 +128,22 @@ class Sequence:
         if draws:
             row, normalizer = rows[-1], None if normalizers is None else float(normalizers[-1])
             family, self.siblings = [self, *self.siblings], []
-            return [(member, member._draw(row, normalizer, scored)) for member in family if not member.is_over]
+            drawn = [(member, member._drawn(row, normalizer, scored)) for member in family if not member.is_over]
+            return [(member, chunk) for member, chunk in drawn if chunk is not None]
         if self.fed < self.target:
             return [(self, self._answer.chunk((), scored))] if scored else []
         self._answer.end_of_prompt()
         return [(self, self._answer.chunk((), scored))]
+
+    def _drawn(self, row: Logits, normalizer: float | None, scored: tuple[TokenLogprob, ...]) -> Chunk | None:
+        """Draw; what goes wrong is this one's own, and no sibling's, unless it is the row."""
+        try:
+            return self._draw(row, normalizer, scored)
+        except NonFiniteLogits:
+            raise
+        except PhiplugError as error:
+            self.error = error
+            return None
 
     def _draw(self, row: Logits, normalizer: float | None, scored: tuple[TokenLogprob, ...]) -> Chunk:
         self._answer.draw(row)

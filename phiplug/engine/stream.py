@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from phiplug.engine.engine import Engine
     from phiplug.engine.sequence import Sequence
+    from phiplug.errors import PhiplugError
 
     Observer: TypeAlias = Callable[[Request, Usage, Timings], None]
 
@@ -45,6 +46,7 @@ class Stream:
 
         Raises:
             GenerationError: the backend failed, or its logits leave no token to choose; what was read before stands.
+            KeyboardInterrupt: the user interrupted a logits processor of this request.
             RequestError: the model was closed.
         """
         if self._ended:
@@ -52,7 +54,7 @@ class Stream:
         if not self._engine.advance([self._sequence]):
             self._ended = True
             if self._sequence.error is not None:
-                raise self._sequence.error
+                raise _as_meant(self._sequence.error)
             raise StopIteration
         chunk: Chunk = self._sequence.outbox.popleft()
         self._read.append(chunk)
@@ -112,3 +114,8 @@ class Stream:
         if tokens and not any(map(self._engine.tokenizer.token_bytes, tokens)):
             told = f"the answer has no text: each of its tokens ({len(tokens)}) is a control token"
             warnings.warn(told, PhiplugWarning, stacklevel=3)
+
+
+def _as_meant(error: PhiplugError) -> BaseException:
+    """Return what ended a request; who interrupts one of its logits processors means the reader."""
+    return error.__cause__ if isinstance(error.__cause__, KeyboardInterrupt) else error

@@ -19,6 +19,7 @@ from phiplug.sampling.draw import draw
 from phiplug.sampling.filters import Filtered, candidates
 from phiplug.sampling.noise import COIN, gumbel_max, noise, request_key
 from phiplug.sampling.penalties import Window, repeat, subtract
+from phiplug.sampling.processors import Processors
 from phiplug.sampling.repetition import Repetitions
 from phiplug.sampling.row import Row
 from phiplug.sampling.stages import Setting, staged_candidates
@@ -26,6 +27,8 @@ from phiplug.types import SamplingParams
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from phiplug.parameters import LogitsProcessor
 
 
 class Sampler:
@@ -36,13 +39,19 @@ class Sampler:
         prompt: the ids before the first draw.
         sampled: ids drawn before, when a sequence that was cut off goes on.
         row: memory for logits of one width, which samplers of one thread may share; if None, each has its own.
+        processors: steps of the user's own.
 
     Raises:
         InvalidParameter: `params` has no seed.
     """
 
     def __init__(
-        self, params: SamplingParams, prompt: Sequence[int], sampled: Sequence[int] = (), row: Row | None = None
+        self,
+        params: SamplingParams,
+        prompt: Sequence[int],
+        sampled: Sequence[int] = (),
+        row: Row | None = None,
+        processors: Sequence[LogitsProcessor] = (),
     ) -> None:
         if params.seed is None:
             raise InvalidParameter("seed", "is not set", hint="use SamplingParams.seeded()")
@@ -51,6 +60,7 @@ class Sampler:
         self._key = request_key(params.seed, prompt)
         self._position = len(prompt) + len(sampled)
         self._row = row
+        self._processors = Processors(processors, chain(prompt, sampled))
         self._settle_bias()
         self._settle_history(prompt, sampled)
         self._greedy = self._rules.is_greedy(params.temperature) and not self._rules.greedy_filters
@@ -66,6 +76,7 @@ class Sampler:
         Raises:
             NonFiniteLogits: the row, before or after bias and penalties, has NaN, +inf, or nothing but -inf.
             InvalidParameter: a biased or remembered id is not below V.
+            LogitsProcessorFailed: a processor raised, or left no logits.
         """
         with np.errstate(all="ignore"):  # what overflows is found by the check for finiteness
             token = self._draw(logits, forbidden)
@@ -77,6 +88,7 @@ class Sampler:
         self._position += 1
         self._repeated.add(token)
         self._counted.add(token)
+        self._processors.add(token)
         if self._repetitions:
             self._repetitions.add(token)
 
@@ -94,8 +106,7 @@ class Sampler:
         with np.errstate(all="ignore"):
             row = self._row_for(logits)
             row.fill(logits)
-            _forbid(row.x, forbidden)
-            self._adjust(row.x)
+            self._adjust(row.x, forbidden)
             if self._greedy:
                 return {_largest(row.x): 1.0}
             ids, t = self._candidates(row)
@@ -132,8 +143,7 @@ class Sampler:
         if self._greedy and forbidden is None and not self._has_adjustments():
             return _largest(logits)
         row.fill(logits)
-        _forbid(row.x, forbidden)
-        self._adjust(row.x)
+        self._adjust(row.x, forbidden)
         if self._greedy:
             return _largest(row.x)
         if self._params.dialect == "phiplug":  # the stages would do too, a good deal slower
@@ -164,11 +174,15 @@ class Sampler:
 
     def _has_adjustments(self) -> bool:
         seen = len(self._repeated.ids) + len(self._counted.ids)
-        return bool(seen or len(self._bias_ids) or self._repetitions)
+        return bool(seen or len(self._bias_ids) or self._repetitions or self._processors)
 
-    def _adjust(self, x: NDArray[np.float32]) -> None:
-        """Carry out steps 2 to 4, in place. One check may follow: what was not finite before is not finite after."""
+    def _adjust(self, x: NDArray[np.float32], forbidden: NDArray[np.bool_] | None = None) -> None:
+        """Carry out a constraint, steps 2 to 4 and the user's own, in place.
+
+        One check may follow: what was not finite before is not finite after.
+        """
         params = self._params
+        _forbid(x, forbidden)
         if len(self._bias_ids):
             x[self._bias_ids] += self._bias
         if len(self._repeated.ids):
@@ -178,6 +192,9 @@ class Sampler:
             subtract(x, self._counted.ids, self._counted.counts, frequency, presence)
         if self._repetitions:
             self._repetitions.penalize(x)
+        if self._processors:
+            _require_finite(x.max())
+            self._processors.apply(x, forbidden)
 
 
 def sample_rows(samplers: Sequence[Sampler], logits: NDArray[np.float32]) -> list[int]:

@@ -15,7 +15,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from phiplug.engine.scheduler import QUEUE, admit
-from phiplug.errors import BackendFailed, EngineDied, EngineUnavailable, ModelBusy, PhiplugError, RequestError
+from phiplug.errors import (
+    BackendFailed,
+    EngineDied,
+    EngineUnavailable,
+    ModelBusy,
+    PhiplugError,
+    RequestError,
+    UnsupportedParameter,
+)
 from phiplug.server.ports import EngineInfo, EngineStatus
 from phiplug.server.worker.health import Circuit, Watch
 from phiplug.server.worker.job import Job, JobEvents
@@ -98,6 +106,8 @@ class Supervisor:
         if self._state == "down":
             raise self._unavailable()
         admit(work.request.prompt_ids, self.info.model)
+        if work.request.logits_processors:
+            raise UnsupportedParameter("logits_processors", "a function cannot go to the process that computes")
         if len(self._jobs) >= QUEUE:
             raise ModelBusy(f"{QUEUE} requests wait for this model already", hint="try again later")
         job = Job(next(self._keys), work)
