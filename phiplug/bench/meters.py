@@ -5,6 +5,7 @@ Nothing is estimated: energy comes from Intel's and AMD's RAPL counters as Linux
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 RAPL = Path("/sys/class/powercap")  # https://docs.kernel.org/power/powercap/powercap.html
 CGROUP = Path("/sys/fs/cgroup")  # https://docs.kernel.org/admin-guide/cgroup-v2.html
 CPUS = Path("/sys/devices/system/cpu")
+MEMINFO = Path("/proc/meminfo")  # https://docs.kernel.org/filesystems/proc.html
 
 Counters = Mapping[str, tuple[int, int]]
 
@@ -44,9 +46,17 @@ def peak_memory() -> int:
 
 def free_memory(root: Path = CGROUP) -> int:
     """Return how many bytes may still be taken, by the machine and by the control group that this process is in."""
-    free = int(psutil().virtual_memory().available)
+    free = _available()
     limit, taken = _number(root / "memory.max"), _number(root / "memory.current")
     return free if limit is None or taken is None else min(free, max(0, limit - taken))
+
+
+def _available(meminfo: Path = MEMINFO) -> int:
+    """Return the bytes that this machine can still give: Linux says so in a file, other systems to psutil."""
+    with contextlib.suppress(OSError, KeyError, ValueError):
+        lines = dict(line.split(":", 1) for line in meminfo.read_text(encoding="ascii").splitlines())
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    return int(psutil().virtual_memory().available)
 
 
 def energy_meter(root: Path = RAPL) -> Callable[[], Counters]:

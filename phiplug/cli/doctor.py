@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from phiplug.cli.flags import command_app
+from phiplug.errors import NotInstalled
 from phiplug.printable import printable
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from phiplug.plugins.probe import BackendReport
 
 PATIENCE = 120.0  # seconds; a first run also tries the file in another process
-
-_MEMORY = Path("/proc/meminfo")
 
 app = command_app()
 
@@ -66,11 +65,12 @@ def _machine() -> dict[str, Any]:  # Any: what JSON holds
 
 
 def _free_memory() -> int | None:
-    """Return the bytes that a program can still get, or None where the system does not tell in a file."""
+    """Return the bytes that a program can still get, or None where nothing here can tell."""
+    from phiplug.bench.meters import free_memory
+
     try:
-        lines = dict(line.split(":", 1) for line in _MEMORY.read_text().splitlines())
-        return int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
+        return free_memory()
+    except NotInstalled:
         return None
 
 

@@ -104,7 +104,7 @@ class Answer:
     def chunk(self, logprobs: tuple[TokenLogprob, ...] = (), prompt_logprobs: tuple[TokenLogprob, ...] = ()) -> Chunk:
         """Return what the last row brought."""
         spelled = self._spelled
-        if spelled != Spelled():
+        if spelled.text or spelled.reasoning or spelled.calls:
             self._clock.text_shown()
         chunk = Chunk(
             spelled.text,

@@ -46,8 +46,7 @@ class LocalEngine:
     async def submit(self, work: Work) -> LocalEvents:
         """Queue a request; raises what `Engine.submit` does."""
         begin = partial(self._engine.choices, work.request, work.choices, self._finished)
-        compiles = work.request.constraint is not None  # which may take seconds
-        streams = await asyncio.to_thread(begin) if compiles else begin()
+        streams = await asyncio.to_thread(begin) if work.request.has_grammar else begin()  # to compile may take seconds
         events = LocalEvents(streams, self._open.discard)
         self._open.add(events)
         events.start()

@@ -7,7 +7,6 @@ nothing of logits or of how a token is drawn.
 
 from __future__ import annotations
 
-import json
 import queue
 import threading
 import warnings
@@ -20,8 +19,7 @@ from phiplug.errors import GrammarStuck, InvalidParameter, PhiplugWarning
 from phiplug.markup import NO_MARKUP
 from phiplug.text.composition import answer_grammar
 from phiplug.text.grammar import EMPTY, grammar_of, one_line, parser, refusal
-from phiplug.text.tools.grammar import arguments_schema
-from phiplug.types import Constraint
+from phiplug.text.tools.grammar import arguments_schema, constraint_of, naming
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
 
     from phiplug.markup import Markup
     from phiplug.spi import Tokenizer
-    from phiplug.types import Tool
+    from phiplug.types import Constraint, Tool
 
 T = TypeVar("T")
 
@@ -185,12 +183,8 @@ def check(constraint: Constraint) -> None:
 def check_tools(tools: Iterable[Tool]) -> None:
     """Refuse tools whose arguments cannot be held to their schemas, without a model; errors are those of `check`."""
     for tool in tools:
-        try:
-            check(Constraint("json_schema", json.dumps(arguments_schema(tool)), lenient=not tool.strict))
-        except InvalidParameter as error:
-            raise InvalidParameter(
-                _TOOLS, f"{tool.name}: {error.message.removeprefix('json_schema: ')}", hint=error.hint
-            ) from None
+        with naming(tool):
+            check(constraint_of(tool, arguments_schema(tool)))
 
 
 def _compiled(constraint: Constraint | None, grammar: str, vocabulary: LLTokenizer) -> LLMatcher:

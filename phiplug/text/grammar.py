@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from phiplug.types import Constraint
 
 _LENIENT = "`lenient`, or --schema-lenient, makes it a warning"
-_UNENFORCED = ("Unimplemented keys", "Unknown format", "oneOf constraints")  # how llguidance says so
+_UNENFORCED = ("Unimplemented keys", "Unknown format", "oneOf constraints")
+"""How llguidance's messages begin where a schema has what it does not enforce."""
+
 _SYNTAX = "regex parse error: "
 
 EMPTY = "NoExtension"

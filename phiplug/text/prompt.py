@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from phiplug import checks
 from phiplug.errors import InvalidParameter, PhiplugWarning, TemplateFailed, UnsupportedParameter
@@ -61,7 +61,7 @@ class PromptOptions:
     @property
     def shown_tools(self) -> tuple[Tool, ...]:
         """The tools that the model is shown."""
-        return () if self.tool_choice == "none" else tools_of(self.tools)
+        return () if self.tool_choice == "none" else cast("tuple[Tool, ...]", self.tools)  # checked above
 
 
 class PromptEncoder:

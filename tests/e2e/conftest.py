@@ -60,3 +60,19 @@ def start(tmp_path):
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def openai(url):
+    """The client of OpenAI, asking the server that a test file's own fixture `url` has started."""
+    module = pytest.importorskip("openai", reason="openai is not installed")
+    with module.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture
+def anthropic(url):
+    """The client of Anthropic, likewise."""
+    module = pytest.importorskip("anthropic", reason="anthropic is not installed")
+    with module.Anthropic(base_url=url, api_key="none", max_retries=0) as client:
+        yield client

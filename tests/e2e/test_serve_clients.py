@@ -14,20 +14,6 @@ def url(start):
     return start("--served-name", "t")[1]
 
 
-@pytest.fixture
-def openai(url):
-    module = pytest.importorskip("openai", reason="openai is not installed")
-    with module.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
-        yield client
-
-
-@pytest.fixture
-def anthropic(url):
-    module = pytest.importorskip("anthropic", reason="anthropic is not installed")
-    with module.Anthropic(base_url=url, api_key="none", max_retries=0) as client:
-        yield client
-
-
 def test_openai_lists_models_and_chats(openai):
     assert [model.id for model in openai.models.list()] == ["t"]
     whole = openai.chat.completions.create(model="t", messages=SAY_HI, max_tokens=5, seed=1)

@@ -24,20 +24,6 @@ def url(start, tmp_path, request):
     return start("--served-name", "t", "-c", "2000", "--chat-template", str(tmp_path / "t.jinja"))[1]
 
 
-@pytest.fixture
-def openai(url):
-    module = pytest.importorskip("openai", reason="openai is not installed")
-    with module.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
-        yield client
-
-
-@pytest.fixture
-def anthropic(url):
-    module = pytest.importorskip("anthropic", reason="anthropic is not installed")
-    with module.Anthropic(base_url=url, api_key="none", max_retries=0) as client:
-        yield client
-
-
 def test_openai_reads_calls_whole_and_streamed_and_sends_results(openai):
     asked = {"model": "t", "messages": [USER], "tools": [{"type": "function", "function": FUNCTION}], "seed": 1}
     asked |= {"tool_choice": "required", "parallel_tool_calls": False, "max_tokens": 900}

@@ -8,6 +8,7 @@ import random
 import sys
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -243,6 +244,13 @@ def test_free_memory_is_within_the_control_group(tmp_path):
     assert meters.free_memory(tmp_path) == 100
     (tmp_path / "memory.max").write_text("max\n")
     assert meters.free_memory(tmp_path) > 100
+
+
+def test_linux_says_what_can_still_be_had_and_psutil_elsewhere(monkeypatch, tmp_path):
+    (tmp_path / "meminfo").write_text("MemTotal: 4 kB\nMemAvailable:       2 kB\n")
+    monkeypatch.setattr(meters, "psutil", lambda: SimpleNamespace(virtual_memory=lambda: SimpleNamespace(available=7)))
+    assert meters._available(tmp_path / "meminfo") == 2048
+    assert meters._available(tmp_path / "none") == 7
 
 
 def test_bench_looks_for_an_engine_before_it_asks_the_hub(phiplug, monkeypatch):

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from phiplug.bench import meters
 from phiplug.cli import doctor
+from phiplug.errors import NotInstalled
 from phiplug.plugins.probe import BackendReport
 
 REPORT = {
@@ -55,8 +57,9 @@ def test_paths_do_not_name_the_user():
     assert doctor._without_home(f"{Path.home()}/models/m.gguf is gone") == "~/models/m.gguf is gone"
 
 
-def test_free_memory_is_unknown_where_no_file_tells(monkeypatch, tmp_path):
-    monkeypatch.setattr(doctor, "_MEMORY", tmp_path / "meminfo")
+def test_free_memory_is_unknown_where_nothing_tells(monkeypatch):
+    def unknown():
+        raise NotInstalled("psutil is not installed")
+
+    monkeypatch.setattr(meters, "free_memory", unknown)
     assert doctor._free_memory() is None
-    (tmp_path / "meminfo").write_text("MemTotal: 4 kB\nMemAvailable:       2 kB\n")
-    assert doctor._free_memory() == 2048

@@ -281,6 +281,19 @@ def test_a_constraint_that_cannot_be_kept_is_refused_before_any_event():
     assert all(error is None for _, error in on_stage(Stage(), act))
 
 
+def test_a_tool_whose_schema_cannot_be_kept_is_refused_before_any_event():
+    tool = Tool("now", parameters={"type": "object", "properties": {"a": {"not": {}}}}, strict=True)
+    markup = Markup(tools=ToolUse(format_of("<tool_call>"), (tool,), required=True))
+
+    async def act(supervisor):
+        with pytest.raises(InvalidParameter, match="tools: Unimplemented keys"):
+            await supervisor.submit(work(markup=markup))
+        assert supervisor.status.open == 0
+        return await answers(supervisor)
+
+    assert all(error is None for _, error in on_stage(Stage(), act))
+
+
 CALLS = Markup(tools=ToolUse(format_of("<tool_call>"), (Tool("now"),), required=True, parallel=False))
 
 

@@ -72,9 +72,7 @@ def turns(path: str, value: Any) -> tuple[Message, ...]:  # Any: as above
     for at, each in enumerate(listed):
         place = f"{path}[{at}]"
         given = MESSAGE.read(mapping(place, each), within=f"{place}.")
-        found += (
-            [Message(given["role"], given["content"])] if isinstance(given["content"], str) else _said(place, given)
-        )
+        found += _said(place, given)
     return tuple(found)
 
 

@@ -28,7 +28,7 @@ class Demand:
     """The form that a request asks for.
 
     Attributes:
-        field: the path of the field that says so; errors name it.
+        field: which field of the request asks for it, as a path; errors name it.
         constraint: the form, or None for any text.
         written: the field's object as the client wrote it, which /v1/responses repeats.
     """

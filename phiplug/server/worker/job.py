@@ -114,7 +114,7 @@ class JobEvents:
         return item
 
     async def begun(self) -> None:
-        """Wait until the request's constraint is compiled; raises the error that ended it before any chunk."""
+        """Wait until the request's grammar is compiled; raises the error that ended it before any chunk."""
         try:
             await self._job.begun.wait()
         except asyncio.CancelledError:

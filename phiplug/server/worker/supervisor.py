@@ -115,7 +115,7 @@ class Supervisor:
         if self._state == "ready" and self._child is not None:
             self._child.send(job.begin())
         events = JobEvents(job, self._cancel)
-        if work.request.constraint is not None:
+        if work.request.has_grammar:
             await events.begun()
         return events
 

@@ -76,7 +76,7 @@ class NotLoaded:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A request whose constraint had to be compiled is queued."""
+    """A request whose grammar had to be compiled is queued."""
 
     key: int
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ from phiplug.text.tools.braces import BracesGrammar
 from phiplug.types import Constraint
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from phiplug.markup import ToolUse
     from phiplug.messages import Tool
     from phiplug.text.markers import Controls
@@ -110,13 +113,24 @@ class CallGrammar:
         return f"{text(chr(10))} {before}"
 
 
-def _schema_grammar(tool: Tool, schema: dict[str, Any]) -> str:  # Any: what JSON holds
+@contextlib.contextmanager
+def naming(tool: Tool) -> Iterator[None]:
+    """Have errors of a tool's schema name the tool."""
     try:
-        return grammar_of(Constraint("json_schema", json.dumps(schema), lenient=not tool.strict))
+        yield
     except InvalidParameter as error:
-        raise InvalidParameter(
-            "tools", f"{tool.name}: {error.message.removeprefix('json_schema: ')}", hint=error.hint
-        ) from None
+        reason = error.message.removeprefix("json_schema: ")
+        raise InvalidParameter("tools", f"{tool.name}: {reason}", hint=error.hint) from None
+
+
+def constraint_of(tool: Tool, schema: dict[str, Any]) -> Constraint:  # Any: what JSON holds
+    """Return what holds a value to a schema that is a tool's, or a part of it."""
+    return Constraint("json_schema", json.dumps(schema), lenient=not tool.strict)
+
+
+def _schema_grammar(tool: Tool, schema: dict[str, Any]) -> str:  # Any: as above
+    with naming(tool):
+        return grammar_of(constraint_of(tool, schema))
 
 
 def arguments_schema(tool: Tool) -> dict[str, Any]:  # Any: as above

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from phiplug.errors import InvalidParameter
 from phiplug.messages import Message, Tool
@@ -52,6 +53,5 @@ def answered(messages: Sequence[Message]) -> tuple[Message, ...]:
             continue
         if message.tool_call_id not in names:
             raise InvalidParameter("tool_call_id", f"no call before the result is called {message.tool_call_id!r:.80}")
-        name = message.name or names[message.tool_call_id]
-        found.append(Message("tool", message.content, tool_call_id=message.tool_call_id, name=name))
+        found.append(replace(message, name=message.name or names[message.tool_call_id]))
     return tuple(found)
