@@ -11,11 +11,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from phiplug.errors import PhiplugError
+from phiplug.forms.problems import Refused, problem_of, unexpected
 from phiplug.server import page
 from phiplug.server.exchange import ClientGone
 from phiplug.server.guard import Guard
 from phiplug.server.interfaces import chat, completions, messages, models, responses
-from phiplug.server.problems import Refused, problem_of, response_of, unexpected
+from phiplug.server.responses import response_of
 from phiplug.server.service import Service
 
 if TYPE_CHECKING:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from phiplug.server.problems import Json, Refused
+from phiplug.forms.parsing import parse_object
+from phiplug.forms.problems import Json, Refused
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -42,7 +42,7 @@ async def read_json(request: Request, limits: BodyLimits) -> Json:
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise Refused(415, "unsupported_media_type", "compressed bodies are not read here")
     raw = await _read(request, limits)
-    return await asyncio.to_thread(_parse, raw) if len(raw) > LONG_BODY else _parse(raw)
+    return await asyncio.to_thread(parse_object, raw) if len(raw) > LONG_BODY else parse_object(raw)
 
 
 async def _read(request: Request, limits: BodyLimits) -> bytes:
@@ -63,30 +63,3 @@ async def _read(request: Request, limits: BodyLimits) -> bytes:
 
 def _too_large(limits: BodyLimits) -> Refused:
     return Refused(413, "request_too_large", f"the body is larger than {limits.size / 2**20:g} MiB")
-
-
-def _parse(raw: bytes) -> Json:
-    try:
-        found = json.loads(raw.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant)
-    except UnicodeDecodeError as error:
-        raise Refused(400, "invalid_json", f"the body is not UTF-8: byte {error.start} is no character") from None
-    except RecursionError:
-        raise Refused(400, "invalid_json", "the body is nested too deeply") from None
-    except ValueError as error:  # JSONDecodeError, and integers of more digits than Python reads
-        raise Refused(400, "invalid_json", f"the body is not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise Refused(400, "invalid_json", f"the body is {type(found).__name__}, and not an object")
-    return found
-
-
-def _object(pairs: list[tuple[str, Any]]) -> Json:  # Any: what JSON holds
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise Refused(400, "invalid_json", f"the name {twice[:100]!r} comes twice in one object")
-    return found
-
-
-def _constant(name: str) -> float:
-    raise Refused(400, "invalid_json", f"{name} is not JSON")

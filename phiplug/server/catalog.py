@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from phiplug.errors import PromptTooLong, TemplateFailed
-from phiplug.server.problems import Refused
+from phiplug.errors import TemplateFailed
+from phiplug.forms.problems import Refused
 from phiplug.text.prompt import PromptOptions
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from phiplug.spi import Tokenizer
     from phiplug.text.prompt import PromptEncoder
     from phiplug.text.template import ChatTemplate
-    from phiplug.types import Message, Request
+    from phiplug.types import Message
 
 _DEFAULT = PromptOptions()
 LONG_PROMPT = 4000
@@ -106,19 +106,3 @@ class Catalog:
         for model in self.models.values():
             for engine in model.engines.values():
                 await engine.close()
-
-
-def admit(engine: EnginePort, request: Request) -> None:
-    """Refuse what the engine cannot compute before anything is queued.
-
-    Raises:
-        PromptTooLong: the context does not hold the prompt.
-        Refused: an id is not of the vocabulary.
-    """
-    info = engine.info.model
-    if len(request.prompt_ids) > info.context_length:
-        raise PromptTooLong(len(request.prompt_ids), info.context_length)
-    for name, ids in (("prompt", request.prompt_ids), ("logit_bias", request.sampling.logit_bias)):
-        if (largest := max(ids, default=0)) >= info.vocab_size:
-            message = f"{name}: {largest} is outside the vocabulary of {info.vocab_size} tokens"
-            raise Refused(400, "invalid_value", message, param=name)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from phiplug.errors import PhiplugError
-from phiplug.server.problems import unexpected
+from phiplug.forms.problems import unexpected
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send

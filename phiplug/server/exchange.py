@@ -6,7 +6,6 @@ Every endpoint that generates text goes through `respond`; what differs between 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,12 +13,12 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from starlette.responses import JSONResponse, Response
 
-from phiplug.errors import InvalidParameter
-from phiplug.server.answers import Answer, submit
-from phiplug.server.catalog import admit
+from phiplug.forms.admission import admit, naming_the_form
+from phiplug.forms.answers import Answer
+from phiplug.forms.problems import Json, Problem, problem_of
+from phiplug.server.answers import submit
 from phiplug.server.eventstream import EventStream
 from phiplug.server.ports import Work
-from phiplug.server.problems import Json, Problem, about, problem_of
 from phiplug.server.service import service_of
 
 if TYPE_CHECKING:
@@ -91,13 +90,13 @@ async def respond(http: HttpRequest, asked: Asked, form: Form, *, stream: bool) 
     """
     service = service_of(http)
     for request in asked.requests:
-        admit(asked.engine, request)
+        admit(asked.engine.info.model, request)
     headers = (
         {"x-phiplug-ignored": ", ".join(asked.ignored).encode("ascii", "replace").decode()} if asked.ignored else {}
     )
     service.enter()
     try:
-        with _naming_the_form(asked):
+        with naming_the_form(asked.requests[0], asked.form_field):
             events = await submit(asked.engine, _works(http, asked))
     except BaseException:
         service.leave()
@@ -105,24 +104,12 @@ async def respond(http: HttpRequest, asked: Asked, form: Form, *, stream: bool) 
     if stream:
         return _streamed(http, asked, form, events, headers)
     try:
-        with _naming_the_form(asked):
+        with naming_the_form(asked.requests[0], asked.form_field):
             answers = await _until_gone(http, service, _gather(service, asked, events))
     finally:
         await events.aclose()
         service.leave()
     return JSONResponse(form.whole(answers), headers=headers)
-
-
-@contextlib.contextmanager
-def _naming_the_form(asked: Asked) -> Iterator[None]:
-    """Have errors of a constraint name the field that asks for it."""
-    try:
-        yield
-    except InvalidParameter as error:
-        constraint = asked.requests[0].constraint
-        if constraint is None or error.name != constraint.name:
-            raise
-        raise about(asked.form_field, error) from None
 
 
 def _streamed(http: HttpRequest, asked: Asked, form: Form, events: Events, headers: dict[str, str]) -> EventStream:

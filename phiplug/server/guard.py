@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers, MutableHeaders
 
+from phiplug.forms.problems import Refused, problem_of
 from phiplug.server import page
 from phiplug.server.drain import stopping
-from phiplug.server.problems import Refused, problem_of, response_of
+from phiplug.server.responses import response_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send

@@ -16,8 +16,8 @@ from phiplug.server.metrics import Metrics
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from phiplug.forms.fields import Given, Table
     from phiplug.server.catalog import Catalog
-    from phiplug.server.fields import Given, Table
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from served import SAY_HI, ask, client_of, events, make, post, served_model
 
-from phiplug.server.interfaces import chat, completions, messages, models, responses
+from phiplug.forms import chat, completions
+from phiplug.server.interfaces import messages, models, responses
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from phiplug.errors import InvalidParameter
-from phiplug.server.fields import Given, Table, accepted, array, flag, honoured, mapping, text
-from phiplug.server.interfaces.turns import content, role
-from phiplug.server.problems import Refused
+from phiplug.forms.fields import Given, Table, accepted, array, flag, honoured, mapping, text
+from phiplug.forms.problems import Refused
+from phiplug.forms.turns import content, role
 from phiplug.types import Message, ToolCall
 
 HINT = honoured("cache_control", "an object; equal beginnings of prompts are found without it", mapping)

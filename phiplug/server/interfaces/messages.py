@@ -10,20 +10,20 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
 from phiplug.errors import InvalidParameter
+from phiplug.forms.constraints import OUTPUT_CONFIG, STRUCTURED, demand_of
+from phiplug.forms.fields import Given, Table, accepted, honoured, integer, mapping, refused, stops
+from phiplug.forms.sampling import MODEL, STREAM, Wanted, drawing, request_of
+from phiplug.forms.tools import ANTHROPIC_TOOLS, prompt_options
 from phiplug.messages import calls_of
 from phiplug.server.exchange import Asked, event, respond
-from phiplug.server.fields import Given, Table, accepted, honoured, integer, mapping, refused, stops
 from phiplug.server.interfaces.blocks import TEXTS, turns
-from phiplug.server.interfaces.constraints import OUTPUT_CONFIG, STRUCTURED, demand_of
-from phiplug.server.interfaces.sampling import MODEL, STREAM, Wanted, drawing, request_of
-from phiplug.server.interfaces.tools import ANTHROPIC_TOOLS, prompt_options
 from phiplug.server.service import read, service_of
 from phiplug.types import Message
 
 if TYPE_CHECKING:
-    from phiplug.server.answers import Answer
+    from phiplug.forms.answers import Answer
+    from phiplug.forms.problems import Json, Problem
     from phiplug.server.ports import Event
-    from phiplug.server.problems import Json, Problem
     from phiplug.spi import Tokenizer
     from phiplug.types import Usage
 
@@ -66,7 +66,9 @@ async def create(http: HttpRequest) -> Response:
     engine = model.engine(given.get("backend"))
     given = Given({**given.values, "stop": given.get("stop_sequences", ())}, given.ignored)
     ids, markup = await model.prepare(_messages(given), prompt_options(given))
-    request = request_of(given, ids, engine, Wanted(max_tokens=given["max_tokens"], templated=True, markup=markup))
+    request = request_of(
+        given, ids, engine.info.model, Wanted(max_tokens=given["max_tokens"], templated=True, markup=markup)
+    )
     name = f"msg_{http.scope['state']['request_id']}"
     form = MessageForm(name, model.name, len(ids), given["stop"], model.tokenizer)
     asked = Asked(model, engine, (request,), 1, given.ignored, demand_of(given).field)

@@ -9,10 +9,10 @@ from starlette.responses import JSONResponse, Response
 
 from phiplug import checks
 from phiplug.errors import InvalidParameter
-from phiplug.server.fields import Table, flag, honoured, text
-from phiplug.server.interfaces.tools import prompt_options
-from phiplug.server.interfaces.turns import OPENAI_MESSAGE, TEMPLATE_KWARGS, messages
-from phiplug.server.problems import Json, Refused
+from phiplug.forms.fields import Table, flag, honoured, text
+from phiplug.forms.problems import Json, Refused
+from phiplug.forms.tools import prompt_options
+from phiplug.forms.turns import OPENAI_MESSAGE, TEMPLATE_KWARGS, messages
 from phiplug.server.service import read, service_of
 from phiplug.text.tokenizer import with_bos
 

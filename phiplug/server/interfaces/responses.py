@@ -10,19 +10,19 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from phiplug import checks
+from phiplug.forms.constraints import STRUCTURED, TEXT, Demand, demand_of
+from phiplug.forms.fields import Given, Table, accepted, array, honoured, integer, mapping, nested, refused, text
+from phiplug.forms.sampling import MODEL, OURS, STREAM, TRAVELLING, Wanted, drawing, request_of
+from phiplug.forms.tools import RESPONSES_TOOLS, prompt_options
+from phiplug.forms.turns import content, message, role
 from phiplug.server.exchange import Asked, event, respond
-from phiplug.server.fields import Given, Table, accepted, array, honoured, integer, mapping, nested, refused, text
-from phiplug.server.interfaces.constraints import STRUCTURED, TEXT, Demand, demand_of
-from phiplug.server.interfaces.sampling import MODEL, OURS, STREAM, TRAVELLING, Wanted, drawing, request_of
-from phiplug.server.interfaces.tools import RESPONSES_TOOLS, prompt_options
-from phiplug.server.interfaces.turns import content, message, role
 from phiplug.server.service import read, service_of
 from phiplug.types import Message, ToolCall
 
 if TYPE_CHECKING:
-    from phiplug.server.answers import Answer
+    from phiplug.forms.answers import Answer
+    from phiplug.forms.problems import Json, Problem
     from phiplug.server.ports import Event
-    from phiplug.server.problems import Json, Problem
     from phiplug.types import ToolCallDelta, Usage
 
 _MORE = (honoured("id", "", text), accepted("status", "completed"))
@@ -105,7 +105,7 @@ async def create(http: HttpRequest) -> Response:
         said = (Message("system", given["instructions"]), *said)
     ids, markup = await model.prepare(said, prompt_options(given))
     wanted = Wanted(max_tokens=given.get("max_output_tokens"), templated=True, markup=markup)
-    request = request_of(given, ids, engine, wanted)
+    request = request_of(given, ids, engine.info.model, wanted)
     form = ResponseForm(http.scope["state"]["request_id"], int(service.clock()), model.name, given)
     asked = Asked(model, engine, (request,), 1, given.ignored, demand_of(given).field)
     return await respond(http, asked, form, stream=given.get("stream", False))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from phiplug.server.problems import Json
+    from phiplug.forms.problems import Json
     from phiplug.spi import Tokenizer
     from phiplug.types import TokenLogprob, Usage
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from phiplug import checks
 from phiplug.errors import InvalidParameter
-from phiplug.server.problems import Json, Refused
+from phiplug.forms.problems import Json, Refused
 
 Check = Callable[[str, Any], Any]  # Any: what JSON holds; a check returns it in its plain form
 Status = Literal["honoured", "accepted", "refused"]

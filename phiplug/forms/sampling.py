@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from phiplug.dialects import RULES
-from phiplug.markup import NO_MARKUP, Markup
-from phiplug.parameters import MAX_SEED
-from phiplug.server.fields import (
+from phiplug.forms.constraints import demand_of
+from phiplug.forms.fields import (
     Given,
     Table,
     accepted,
@@ -22,12 +21,13 @@ from phiplug.server.fields import (
     stops,
     text,
 )
-from phiplug.server.interfaces.constraints import demand_of
+from phiplug.markup import NO_MARKUP, Markup
+from phiplug.parameters import MAX_SEED
 from phiplug.types import Request, SamplingParams
 
 if TYPE_CHECKING:
-    from phiplug.server.fields import Field
-    from phiplug.server.ports import EnginePort
+    from phiplug.forms.fields import Field
+    from phiplug.spi import ModelInfo
 
 MODEL = (
     honoured("model", "a name of /v1/models; the first one if it is left out", text),
@@ -112,18 +112,17 @@ class Wanted:
     markup: Markup = NO_MARKUP
 
 
-def request_of(given: Given, ids: tuple[int, ...], engine: EnginePort, wanted: Wanted) -> Request:
-    """Make the engine's request from the fields of a client's.
+def request_of(given: Given, ids: tuple[int, ...], info: ModelInfo, wanted: Wanted) -> Request:
+    """Make the engine's request from the fields of a client's, for a model with this `info`.
 
     Raises:
         InvalidParameter: the fields do not go together.
     """
     sampling = sampling_of(given)
-    context = engine.info.model.context_length
     return Request(
         prompt_ids=ids,
         sampling=sampling.seeded(),
-        max_tokens=context if wanted.max_tokens is None else wanted.max_tokens,
+        max_tokens=info.context_length if wanted.max_tokens is None else wanted.max_tokens,
         stop=given.get("stop", ()),
         ignore_stop_ids=given.get("ignore_eos", False),
         repeatable=sampling.repeats,

@@ -9,8 +9,6 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.responses import JSONResponse
-
 from phiplug.errors import (
     EngineUnavailable,
     InvalidParameter,
@@ -148,8 +146,3 @@ def unexpected(error: Exception) -> PhiplugError:
 def body_of(problem: Problem, path: str) -> Json:
     """Return the body in the form of the interface that `path` belongs to."""
     return problem.anthropic() if path.startswith("/v1/messages") else problem.openai()
-
-
-def response_of(problem: Problem, path: str) -> JSONResponse:
-    """Return the whole answer."""
-    return JSONResponse(body_of(problem, path), problem.status, problem.headers)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, cast
 
 from phiplug.errors import InvalidParameter
-from phiplug.server.fields import Check, Field, Table, accepted, array, honoured, mapping, refused, text
-from phiplug.server.interfaces.tools import calls
-from phiplug.server.problems import Refused
+from phiplug.forms.fields import Check, Field, Table, accepted, array, honoured, mapping, refused, text
+from phiplug.forms.problems import Refused
+from phiplug.forms.tools import calls
 from phiplug.types import Message, Role
 
 

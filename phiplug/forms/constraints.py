@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from phiplug import checks
 from phiplug.errors import InvalidParameter
-from phiplug.server.fields import Given, Table, accepted, array, flag, honoured, mapping, nested, text
-from phiplug.server.problems import Json, Refused, about
+from phiplug.forms.fields import Given, Table, accepted, array, flag, honoured, mapping, nested, text
+from phiplug.forms.problems import Json, Refused, about
 from phiplug.types import Constraint
 
 if TYPE_CHECKING:
-    from phiplug.server.fields import Check, Field
+    from phiplug.forms.fields import Check, Field
     from phiplug.types import ConstraintKind
 
 Make = Callable[[str, Any], Constraint]  # Any: what JSON holds

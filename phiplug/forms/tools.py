@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from phiplug.errors import InvalidParameter
+from phiplug.forms.fields import Check, Given, array, flag, honoured, mapping
 from phiplug.messages import Tool, ToolCall, tools_of
-from phiplug.server.fields import Check, Given, array, flag, honoured, mapping
 from phiplug.text.prompt import PromptOptions
 
 if TYPE_CHECKING:
-    from phiplug.server.problems import Json
+    from phiplug.forms.problems import Json
     from phiplug.types import ToolCallDelta
 
 Written = Mapping[str, Any]  # Any: what JSON holds
