@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from dataclasses import replace
@@ -14,6 +15,7 @@ from phiplug.spi import LoadOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from phiplug.gguf import Header
     from phiplug.llm import LLM
@@ -234,9 +236,13 @@ def _header_of(files: ModelFiles) -> Header | None:
 
 def cache() -> FileCache:
     """Return the cache of what was measured for this user; a user without a home folder has one that keeps nothing."""
+    return FileCache(cache_path())
+
+
+def cache_path() -> Path | None:
+    """Return the file of that cache, which may not exist; None for a user without a home folder."""
     import platformdirs
 
-    try:
-        return FileCache(platformdirs.user_cache_path("phiplug") / "cache.json")
-    except RuntimeError:
-        return FileCache(None)
+    with contextlib.suppress(RuntimeError):
+        return platformdirs.user_cache_path("phiplug") / "cache.json"
+    return None

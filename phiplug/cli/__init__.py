@@ -33,6 +33,7 @@ COMMANDS = {
     "models": "List, fetch, look into and remove models.",
     "backends": "List the backends and whether they work here.",
     "doctor": "Let every engine compute a token, and report what is here.",
+    "cache": "Show what is kept on this machine, and remove it.",
     "plugins": "List, check, begin and install plugins.",
     "perplexity": "Measure how well a model predicts a text.",
     "parity": "Measure how far two engines agree.",

@@ -140,13 +140,23 @@ def _keys() -> KeyBindings:
 
 def _history() -> History:
     """Return what was typed in earlier chats, in a file for this user's eyes; without one, in memory."""
-    import platformdirs
     from prompt_toolkit.history import FileHistory, InMemoryHistory
 
-    path: Path = platformdirs.user_state_path("phiplug") / "chat_history"
+    path = history_path()
+    if path is None:
+        return InMemoryHistory()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     except OSError:
         return InMemoryHistory()
     return FileHistory(path)
+
+
+def history_path() -> Path | None:
+    """Return the file with what was typed in chats, which may not exist; None for a user without a home folder."""
+    import platformdirs
+
+    with contextlib.suppress(RuntimeError):
+        return platformdirs.user_state_path("phiplug") / "chat_history"
+    return None

@@ -28,6 +28,9 @@ PAUSE = 0.5  # seconds before the second try; doubled for each one after it
 LONGEST_PAUSE = 30.0  # seconds; a hub that asks for more is not waited for
 WINDOW = 60.0  # seconds in which at least LEAST bytes arrive
 LEAST = 64 * 1024
+PARTIAL = ".incomplete"
+"""How the name ends of what has arrived of a file; huggingface_hub's partial downloads have the same."""
+
 _BLOCK = 1 << 20  # bytes read at once to compute a checksum
 
 
@@ -114,7 +117,7 @@ def fetch(remote: RemoteFile, goal: Path, progress: Progress) -> None:
 
 def partial_of(goal: Path) -> Path:
     """Return where the bytes of an unfinished download are."""
-    return goal.with_name(f"{goal.name}.incomplete")
+    return goal.with_name(goal.name + PARTIAL)
 
 
 class _Partial:

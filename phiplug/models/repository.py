@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.hf_api import RepoSibling
 
+NAMES = "phiplug"
+"""The folder, in that of a repository, of the names that the hub listed."""
+
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _LISTING_TIMEOUT = 15.0  # seconds without a byte
 _SPARE = 16 << 20  # bytes of the disk that a download leaves free: file systems need some to work
@@ -182,12 +185,18 @@ def _bring(file: RemoteFile, folder: Path, progress: Progress) -> None:
     blob = folder / "blobs" / file.etag
     if _is_whole(file, blob):
         return
-    lock = folder.parent / ".locks" / folder.name / f"{file.etag}.lock"
+    lock = lock_of(blob)
     for parent in (blob.parent, lock.parent):
         parent.mkdir(parents=True, exist_ok=True)
     with WeakFileLock(lock):
         if not _is_whole(file, blob):
             fetch(file, blob, progress)
+
+
+def lock_of(blob: Path) -> Path:
+    """Return the file whose lock a process holds that fetches `blob`; huggingface_hub uses the same."""
+    folder = blob.parent.parent
+    return folder.parent / ".locks" / folder.name / f"{blob.name}.lock"
 
 
 def _link(blob: Path, place: Path, *, needed: bool) -> None:
@@ -211,7 +220,7 @@ def _link(blob: Path, place: Path, *, needed: bool) -> None:
 
 
 def _names_file(repo: str, commit: str) -> Path:
-    return cache_of(repo) / "phiplug" / f"{commit}.json"
+    return cache_of(repo) / NAMES / f"{commit}.json"
 
 
 def _replace_text(path: Path, text: str) -> None:
