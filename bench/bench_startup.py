@@ -10,7 +10,7 @@ import time
 from bench.pairs import Benchmark, paired
 
 PHIPLUG = [sys.executable, "-c", "from phiplug.cli import main; main()"]
-RUN = [*PHIPLUG, "run", "Write a haiku about ice hockey.", "-m", "smollm2", "-b", "llama-cpp", "-n", "4"]
+RUN = [*PHIPLUG, "run", "Write a haiku about ice hockey.", "-m", "smollm2", "-b", "llama-cpp", "-n", "4", "--no-log"]
 
 
 def test_help(benchmark: Benchmark) -> None:

@@ -53,6 +53,11 @@ class Conversation:
         """Everything said so far, the system message first."""
         return (*([self._system] if self._system else []), *self._turns)
 
+    @property
+    def turns(self) -> tuple[Message, ...]:
+        """Everything said so far, but for the system message."""
+        return tuple(self._turns)
+
     def send(self, text: str) -> Reply:
         """Say something, and have it answered. Read the reply to its end, or close it, before the next one.
 

@@ -10,6 +10,7 @@ The tree::
                         EngineDied
       EngineUnavailable(retry_after)
       NotInstalled
+      LogFailed
 
 `outcome_of` says what an error means outside Python: an exit code, an HTTP status and an OpenAI error type. This
 file knows nothing of who raises what.
@@ -183,6 +184,10 @@ class NotInstalled(PhiplugError):
     """An optional part of phiplug is asked for, and what it needs is not installed."""
 
 
+class LogFailed(PhiplugError):
+    """The log of answers cannot be read or written."""
+
+
 class PhiplugWarning(UserWarning):
     """The root of phiplug's warnings: something was done, but perhaps not what was meant."""
 
@@ -224,6 +229,7 @@ _OUTCOMES: dict[type[PhiplugError], Outcome] = {
     EngineDied: Outcome(1, 500, "server_error"),
     EngineUnavailable: Outcome(1, 503, "server_error"),
     NotInstalled: Outcome(1, 500, "server_error"),
+    LogFailed: Outcome(1, 500, "server_error"),
 }
 
 

@@ -20,6 +20,8 @@ SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
 # at every product of a matrix and a vector, and makes decoding with NumPy ten times slower.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+os.environ["PHIPLUG_NO_LOG"] = "tests"  # they log nothing in this user's folders, unless one takes this away
+
 settings.register_profile("without a clock", deadline=None)  # on a machine that is busy, an example may take a second
 settings.load_profile("without a clock")
 
@@ -74,7 +76,8 @@ class Ran:
 @pytest.fixture
 def phiplug(capfd, monkeypatch, tmp_path) -> Callable[..., Ran]:
     """Run the command line in this process, remembering nothing of this user's."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for folder in ("CACHE", "CONFIG", "STATE"):
+        monkeypatch.setenv(f"XDG_{folder}_HOME", str(tmp_path / folder.lower()))
     for name in ("PHIPLUG_MODEL", "PHIPLUG_BACKEND", "PHIPLUG_DISABLE_PLUGINS"):
         monkeypatch.delenv(name, raising=False)
 

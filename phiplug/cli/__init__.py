@@ -31,6 +31,7 @@ COMMANDS = {
     "chat": "Talk with a model, turn after turn.",
     "serve": "Answer HTTP as OpenAI's and Anthropic's servers do.",
     "models": "List, fetch, look into and remove models.",
+    "logs": "List, show and search what was asked and answered.",
     "backends": "List the backends and whether they work here.",
     "doctor": "Let every engine compute a token, and report what is here.",
     "cache": "Show what is kept on this machine, and remove it.",

@@ -18,6 +18,7 @@ import typer
 from phiplug.cli import note
 from phiplug.cli.flags import command_app
 from phiplug.errors import InvalidParameter, PhiplugError
+from phiplug.places import log_file
 from phiplug.printable import printable
 
 app = command_app()
@@ -133,6 +134,7 @@ ROWS = (
         _beginning_as(_cache_path),
     ),
     Kept("history", "what was typed in chats", _history_path, _beginning_as(_history_path)),
+    Kept("log", "what `run` and `chat` were asked and answered", log_file, _beginning_as(log_file)),
     Kept("names", "which files the hub listed for a model; it is asked again", _hub, _names),
     Kept(
         "downloads",

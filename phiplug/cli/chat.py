@@ -14,6 +14,7 @@ import typer
 
 from phiplug.cli import note
 from phiplug.cli.flags import OUTPUT, PROMPT, LoadFlags, SamplingFlags, command_app, takes
+from phiplug.cli.journal import LogFlags
 from phiplug.cli.reasoning import ReasoningFlags
 from phiplug.cli.stdin import piped_lines
 from phiplug.cli.template import TemplateFlags
@@ -25,8 +26,8 @@ GREETING = "/help lists the commands · Ctrl-C stops an answer · Ctrl-D leaves"
 
 
 @dataclass(frozen=True, slots=True)
-class ChatFlags:
-    """What `chat` begins with."""
+class ChatFlags(LogFlags):
+    """What `chat` begins with, and whether it is logged."""
 
     system: Annotated[
         str | None, typer.Option("-s", "--system", rich_help_panel=PROMPT, help="A system message.", show_default=False)
@@ -62,21 +63,24 @@ def chat(
     )
     reasoning.printer()
     interactive = is_interactive()
-    conversation = Conversation(load.load(), system=flags.system, options=options)
-    session = Session(
-        conversation,
-        load,
-        slash.obey,
-        interactive=interactive,
-        raw_output=flags.raw_output,
-        reasoning=reasoning,
-    )
-    try:
-        if interactive:
-            note(f"{slash.about(session.conversation.llm)}\n{GREETING}\n")
-        with restored_when_killed() if interactive else nullcontext():
-            session.run(typed_lines(slash.completions()) if interactive else piped_lines())
-    finally:
-        session.conversation.llm.close()
+    with flags.journal("chat") as journal:
+        journal.begin()
+        conversation = Conversation(load.load(), system=flags.system, options=options)
+        session = Session(
+            conversation,
+            load,
+            slash.obey,
+            journal=journal,
+            interactive=interactive,
+            raw_output=flags.raw_output,
+            reasoning=reasoning,
+        )
+        try:
+            if interactive:
+                note(f"{slash.about(session.conversation.llm)}\n{GREETING}\n")
+            with restored_when_killed() if interactive else nullcontext():
+                session.run(typed_lines(slash.completions()) if interactive else piped_lines())
+        finally:
+            session.conversation.llm.close()
     if session.failure and not interactive:
         raise typer.Exit(outcome_of(session.failure).exit_code)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
 from phiplug.cli import as_phiplug_error, complain, is_lost_output, note
+from phiplug.cli.journal import Question
 from phiplug.cli.reasoning import ReasoningFlags
 from phiplug.cli.screen import AnswerPrinter
 from phiplug.cli.terminal import unechoed
@@ -20,6 +21,7 @@ from phiplug.errors import PhiplugError, PhiplugWarning
 
 if TYPE_CHECKING:
     from phiplug.cli.flags import LoadFlags
+    from phiplug.cli.journal import Journal
     from phiplug.conversation import Conversation, Reply
     from phiplug.types import Chunk
 
@@ -32,6 +34,7 @@ class Session:
     Attributes:
         conversation: what is said.
         load: the flags that loaded the model, with which another engine would load it.
+        journal: logs the answers.
         last: the last chunk of the last answer that came to its end.
         held: how many tokens the conversation was at the end of the last answer.
         failure: the first error, or None.
@@ -44,17 +47,19 @@ class Session:
         load: LoadFlags,
         obey: Obey,
         *,
+        journal: Journal,
         interactive: bool = False,
         raw_output: bool = False,
         reasoning: ReasoningFlags | None = None,
     ) -> None:
-        """Answer with `conversation`; `obey` is given the lines that begin with a slash.
+        """Answer with `conversation`; `obey` is given the lines that begin with a slash, and `journal` the answers.
 
         Ctrl-C stops an answer where it is `interactive`, and `raw_output` keeps escape sequences on a terminal.
         `reasoning` says whether that is shown.
         """
         self.conversation = conversation
         self.load = load
+        self.journal = journal
         self.last: Chunk | None = None
         self.held = 0
         self.failure: PhiplugError | None = None
@@ -105,9 +110,13 @@ class Session:
         with self._each_warning_once():
             reply = self.conversation.send(text)
         printer = AnswerPrinter(raw=self._raw_output)
+        question = Question(text, self.conversation.system)
+        chunks: list[Chunk] = []
+        before = len(self.conversation.messages)
+        self.journal.prepare()
         try:
             with unechoed() if self._interactive else contextlib.nullcontext():
-                self._print(reply, printer)
+                self._print(reply, printer, chunks)
         except KeyboardInterrupt:
             if not self._interactive:
                 raise
@@ -118,11 +127,15 @@ class Session:
                 note("stopped; " + ("what was said is kept" if reply.text else "your message was taken back"))
         finally:
             self.held = len(reply.request.prompt_ids) + reply.tokens
+            number = self.journal.add(self.conversation.llm, reply.request, question, chunks) if chunks else None
+            if number and len(self.conversation.messages) == before:  # taken back
+                self.journal.undo(number)
 
-    def _print(self, reply: Reply, printer: AnswerPrinter) -> None:
+    def _print(self, reply: Reply, printer: AnswerPrinter, chunks: list[Chunk]) -> None:
         thoughts = self._reasoning.printer()
         try:
             for chunk in awaited(reply, f"reading {len(reply.request.prompt_ids)} tokens"):
+                chunks.append(chunk)
                 thoughts.write(chunk.reasoning, chunk.text)
                 printer.write(chunk.text)
             thoughts.end()

@@ -91,6 +91,7 @@ def _help(_: Session, __: str) -> None:
 
 def _reset(session: Session, _: str) -> None:
     session.conversation.reset()
+    session.journal.begin()
     session.forget()
     note("the conversation is empty" + ("; the system message stays" if session.conversation.system else ""))
 
@@ -118,6 +119,7 @@ def _save(session: Session, file: str) -> None:
 
 def _load(session: Session, file: str) -> None:
     transcript = session.conversation.load(Path(file))
+    session.journal.begin(session.conversation.turns)
     session.forget()
     count = len(transcript.messages)
     note(f"going on after {count} message{'s' if count != 1 else ''}")
@@ -146,7 +148,7 @@ def _loaded(flags: LoadFlags, name: str) -> LLM:
 
 
 def _stats(session: Session, _: str) -> None:
-    from phiplug.cli.run import summary
+    from phiplug.cli.statistics import summary
 
     conversation, last = session.conversation, session.last
     info = conversation.llm.info

@@ -25,6 +25,7 @@ def kept(tmp_path, monkeypatch):
     files = {
         "measurements": tmp_path / "cache" / "phiplug" / "cache.json",
         "history": tmp_path / "state" / "phiplug" / "chat_history",
+        "log": tmp_path / "state" / "phiplug" / "log.db",
         "names": repository / "phiplug" / f"{COMMIT}.json",
         "downloads": repository / "blobs" / "e.incomplete",
         "models": repository / "snapshots" / COMMIT / "phi.gguf",
@@ -48,7 +49,7 @@ def there(kept):
 def test_every_kind_is_listed_with_its_size_place_and_command(phiplug, kept):
     found = rows(phiplug)
     assert list(found) == [row.name for row in cache.ROWS]
-    assert [found[name]["bytes"] for name in kept] == [1, 2, 3, 4, 5]
+    assert [found[name]["bytes"] for name in kept] == [1, 2, 3, 4, 5, 6]
     assert found["history"]["path"] == str(kept["history"])
     assert found["history"]["removed_by"] == "phiplug cache clear history"
     assert found["models"]["removed_by"] == "phiplug models rm MODEL"

@@ -12,7 +12,9 @@ SOURCES = [*ROOT.glob("phiplug/**/*.py"), *ROOT.glob("backends/phiplug*/**/*.py"
 
 WHERE_THE_USER_SAYS, TEMPORARY = "where the user says", "temporary"
 WRITERS = {  # the row of what each keeps, or why it keeps nothing
+    "phiplug/answerlog.py": "log",
     "phiplug/cli/terminal.py": "history",
+    "phiplug/config.py": WHERE_THE_USER_SAYS,  # `phiplug logs off` says it
     "phiplug/models/cache.py": "measurements",
     "phiplug/models/download.py": "downloads",
     "phiplug/models/leftovers.py": "downloads",  # huggingface_hub's locks, which are empty
@@ -64,4 +66,4 @@ def test_folders_of_the_user_are_asked_for_by_those_files_alone():
         for path in SOURCES
         if "import platformdirs" in path.read_text(encoding="utf-8")
     }
-    assert asked == {"phiplug/cli/terminal.py", "phiplug/load.py"}
+    assert asked == {"phiplug/cli/terminal.py", "phiplug/load.py", "phiplug/places.py"}
