@@ -61,13 +61,17 @@ class Tool:
             return value
         function = value.get("function") if isinstance(value, Mapping) and value.get("type") == "function" else None
         if not isinstance(function, Mapping) or "name" not in function:
-            raise InvalidParameter("tools", f"{type(value).__name__} is no tool", hint=_TOOL_HINT)
+            raise InvalidParameter("tools", f"{value!r:.80} is no tool", hint=_TOOL_HINT)
         extra = [str(key) for key in function if key not in _TOOL_ENTRIES]
         if extra:
             raise UnsupportedParameter("tools", f"nothing reads the entry {extra[0]!r} of {function['name']!r:.80}")
-        parameters = function.get("parameters") or "{}"
-        description, strict = function.get("description") or "", function.get("strict") or False
-        return cls(function["name"], description, parameters, strict)
+        given = {key: entry for key, entry in function.items() if entry is not None}
+        return cls(
+            function["name"],
+            given.get("description", ""),
+            given.get("parameters", "{}"),
+            given.get("strict", False),
+        )
 
     def as_dict(self) -> dict[str, object]:
         """Return the tool in OpenAI's form, which chat templates read."""
@@ -111,8 +115,9 @@ class ToolCall:
             return value
         function = value.get("function") if isinstance(value, Mapping) else None
         if not isinstance(value, Mapping) or not isinstance(function, Mapping) or not {"id"} <= value.keys():
-            raise InvalidParameter("tool_calls", f"{type(value).__name__} is no call", hint=_CALL_HINT)
-        return cls(value["id"], cast("str", function.get("name")), function.get("arguments") or "{}")
+            raise InvalidParameter("tool_calls", f"{value!r:.80} is no call", hint=_CALL_HINT)
+        arguments = function.get("arguments")
+        return cls(value["id"], cast("str", function.get("name")), "{}" if arguments in (None, "") else arguments)
 
     def as_dict(self) -> dict[str, object]:
         """Return the call in OpenAI's form, its arguments as JSON text."""
@@ -161,7 +166,7 @@ class Message:
             raise InvalidParameter("role", f"{self.role!r} is none of {', '.join(get_args(Role))}")
         for each in ("content", "reasoning", "tool_call_id", "name"):
             checks.text(each, getattr(self, each))
-        object.__setattr__(self, "tool_calls", tuple(map(ToolCall.of, self.tool_calls)))
+        object.__setattr__(self, "tool_calls", tuple(map(ToolCall.of, _listed("tool_calls", self.tool_calls))))
         for each, role in (("reasoning", "assistant"), ("tool_calls", "assistant"), ("tool_call_id", "tool")):
             if getattr(self, each) and self.role != role:
                 raise InvalidParameter(each, f"a {self.role} message has none")
@@ -179,8 +184,8 @@ class Message:
             return value
         if not isinstance(value, Mapping) or "role" not in value or not {"content", "tool_calls"} & value.keys():
             raise InvalidParameter("messages", f"{type(value).__name__} is no message", hint=_MESSAGE_HINT)
-        given = {key: entry for key, entry in value.items() if entry}
-        extra = [str(key) for key in given if key not in _ENTRIES]
+        given = {key: entry for key, entry in value.items() if entry is not None}
+        extra = [str(key) for key, entry in given.items() if entry and key not in _ENTRIES]
         if extra:
             raise UnsupportedParameter("messages", f"nothing reads the entry {extra[0]!r} of a message")
         content = value.get("content")
@@ -239,14 +244,18 @@ def calls_of(deltas: Iterable[ToolCallDelta]) -> tuple[ToolCall, ...]:
 
 def tools_of(value: Iterable[object]) -> tuple[Tool, ...]:
     """Check tools, no two of which have one name."""
-    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
-        raise InvalidParameter("tools", f"{type(value).__name__} is no list of tools")
-    tools = tuple(map(Tool.of, value))
+    tools = tuple(map(Tool.of, _listed("tools", value)))
     names = [tool.name for tool in tools]
     twice = next((name for at, name in enumerate(names) if name in names[:at]), None)
     if twice is not None:
         raise InvalidParameter("tools", f"two are called {twice}")
     return tools
+
+
+def _listed(parameter: str, value: object) -> Iterable[object]:
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise InvalidParameter(parameter, f"{type(value).__name__} is no list of {parameter.replace('_', ' ')}")
+    return value
 
 
 def _object(parameter: str, what: str, value: object) -> dict[str, Any]:  # Any: what JSON holds

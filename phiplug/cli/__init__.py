@@ -228,7 +228,12 @@ def with_flags(text: str) -> str:
     return re.sub(r"`([a-z][a-z_]*)`", lambda found: f"--{_FLAGS.get(found[1], found[1]).replace('_', '-')}", text)
 
 
-_FLAGS = {"temperature": "temp", "dialect": "sampling-dialect", "dry_breakers": "dry-breaker"}
+_FLAGS = {
+    "temperature": "temp",
+    "dialect": "sampling-dialect",
+    "dry_breakers": "dry-breaker",
+    "lenient": "schema-lenient",
+}
 """The parameters whose flags are called otherwise."""
 
 

@@ -18,6 +18,9 @@ _PIECES = re.compile(
       | (?P<token>!?<[^\s>]*>)""",
     re.VERBOSE | re.DOTALL,
 )
+_RULE = re.compile(r"^[ \t]*([\w-]+)[ \t]*::=", re.MULTILINE)
+_LARK_RULE = re.compile(r"\w+\s*:")
+_LARK_PLACE = re.compile(r"at (\d+)\(\d+\): ")
 _ESCAPE = re.compile(r"\\(x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|.)|&", re.DOTALL)
 _ANY = '([^\\x0a] | "\\x0a")'  # in Lark a dot leaves out the end of a line
 
@@ -43,6 +46,20 @@ def lark_of_gbnf(source: str) -> str:
         if use is None:
             raise InvalidParameter("grammar", message) from None
         raise _wrong(source, use.start(), message) from None
+
+
+def place_in_gbnf(source: str, message: str) -> str:
+    """Return what is said of the Lark that a sound grammar became, with the place of its rule in the grammar."""
+    place = _LARK_PLACE.match(message)
+    if place is None:
+        return message
+    lines = lark_of_gbnf(source).splitlines()[: int(place[1])]
+    count = sum(_LARK_RULE.match(line) is not None for line in lines)  # rules keep their order
+    rules: dict[str, int] = {}
+    for rule in _RULE.finditer(source):
+        rules.setdefault(rule[1], rule.start(1))
+    at = [*rules.values()][count - 1]
+    return f"{_place(source, at)}: {message[place.end() :]}"
 
 
 def _mended(source: str) -> tuple[str, list[int]]:
@@ -88,6 +105,9 @@ def _spelled(escape: re.Match[str]) -> str:
 
 
 def _wrong(source: str, at: int, message: str) -> InvalidParameter:
+    return InvalidParameter("grammar", f"{_place(source, at)}: {message}")
+
+
+def _place(source: str, at: int) -> str:
     line = source.count("\n", 0, at) + 1
-    column = at - source.rfind("\n", 0, at)
-    return InvalidParameter("grammar", f"line {line}, column {column}: {message}")
+    return f"line {line}, column {at - source.rfind(chr(10), 0, at)}"

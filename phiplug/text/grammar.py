@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from phiplug.errors import InvalidParameter, NotInstalled
-from phiplug.text.gbnf import lark_of_gbnf
+from phiplug.text.gbnf import lark_of_gbnf, place_in_gbnf
 from phiplug.text.schema import DATA, place_of_fault
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from phiplug.types import Constraint
 
-_LENIENT = "`lenient`, or --schema-lenient, makes it a warning"
+LENIENT = "`lenient` makes it a warning"
 _UNENFORCED = ("Unimplemented keys", "Unknown format", "oneOf constraints")
 """How llguidance's messages begin where a schema has what it does not enforce."""
 
@@ -85,10 +85,12 @@ def refusal(constraint: Constraint, message: str) -> InvalidParameter:
     said = one_line(message)
     if constraint.kind == "regex":
         return InvalidParameter("regex", _about_regex(said, message))
+    if constraint.kind == "gbnf":
+        return InvalidParameter("grammar", place_in_gbnf(constraint.texts[0], said))
     if constraint.kind != "json_schema":
         return InvalidParameter(constraint.name, said)
     place = place_of_fault(json.loads(constraint.texts[0]), lambda part: _fault(constraint, part))
-    hint = _LENIENT if message.startswith(_UNENFORCED) else None
+    hint = LENIENT if message.startswith(_UNENFORCED) else None
     return InvalidParameter("json_schema", f"{said.split('. Enable')[0]}{f', at {place}' if place else ''}", hint=hint)
 
 

@@ -55,7 +55,8 @@ def _parts(schema: dict[str, Any], part: dict[str, Any], place: str) -> Iterator
             yield from ((f"{at}/{index}", each) for index, each in enumerate(value) if isinstance(each, dict))
     _, slash, pointer = str(part.get("$ref", "")).partition("#/")
     keyword, _, name = pointer.partition("/")
-    target = schema.get(keyword, {}).get(name) if slash and keyword in _DEFINITIONS else None
+    named = schema.get(keyword) if slash and keyword in _DEFINITIONS else None
+    target = named.get(name) if isinstance(named, dict) else None
     if isinstance(target, dict):
         yield f"/{pointer}", target
 

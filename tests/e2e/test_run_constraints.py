@@ -46,6 +46,7 @@ def test_gbnf_and_lark_are_told_apart(phiplug, tmp_path):
     [
         (["--regex", "a", "--choice", "b"], "an answer has one form"),
         (["--regex", "["], "unclosed character class"),
+        (["--regex", "a{100000}"], "too many expressions"),
         (["--regex", "a", "--json-compact"], "there is no JSON schema"),
         (["--no-forced-tokens"], "nothing forces tokens"),
         (["--json-schema", "nowhere.json"], "nowhere.json cannot be read"),
@@ -72,7 +73,12 @@ FORMS = {
     "a reference to the network": ("schema", '{"$ref": "https://example.org"}', "nothing is fetched"),
     "300 levels": ("schema", '{"items":' * 300 + "{}" + "}" * 300, "recursion limit"),
     "look-ahead": ("schema", '{"items": {"type": "string", "pattern": "(?=a)"}}', "not supported, at /items"),
-    "what nothing enforces": ("schema", '{"not": {}}', "or --schema-lenient, makes it a warning"),
+    "what nothing enforces": ("schema", '{"not": {}}', "(--schema-lenient makes it a warning)"),
+    "5,000 properties": (
+        "schema",
+        json.dumps({"type": "object", "properties": {f"p{at}": {} for at in range(5000)}}),
+        "items; max is",
+    ),
     "Lark without a rule": ("grammar", "start: foo", 'unknown name: "foo"'),
     "GBNF without a rule": ("grammar", "root ::= foo", "line 1, column 10: Rule 'foo' not found"),
     "an empty file": ("grammar", "", "grammar: is empty"),

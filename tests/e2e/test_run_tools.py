@@ -42,6 +42,12 @@ def test_json_has_the_calls_in_openais_form(phiplug, flags):
 
 BAD = {
     "no JSON": ("[", [], "tools.json is no JSON"),
+    "no tool": ("[{}]", [], "{} is no tool"),
+    "parameters that are no object": (
+        json.dumps([{"type": "function", "function": {"name": "f", "parameters": False}}]),
+        [],
+        "the parameters of f are false, and not a JSON object",
+    ),
     "a number": ("1", [], "int is no list of tools"),
     "names that repeat": (json.dumps([TOOL, TOOL]), [], "two are called now"),
     "a quote in a name": (json.dumps([{"type": "function", "function": {"name": 'a"b'}}]), [], "is no name"),

@@ -351,6 +351,8 @@ def test_white_space_is_bounded():
         ("json_schema", '{"type": "nonsense"}', "Invalid type: nonsense$"),
         ("json_schema", '{"items": {"properties": {"a/b": {"type": "nonsense"}}}}', "at /items/properties/a~1b$"),
         ("json_schema", '{"items": {"$ref": "#/$defs/x"}, "$defs": {"x": {"anyOf": [{}, {"not": {}}]}}}', "x/anyOf/1 "),
+        ("json_schema", '{"$defs": [{"not": {}}], "items": {"$ref": "#/$defs/0"}}', "at /items "),
+        ("json_schema", '{"$defs": 3, "items": {"$ref": "#/$defs/a"}}', "does not exist, at /items$"),
         ("json_schema", MUTUAL, "at /\\$defs/a/properties/z "),
         ("json_schema", '{"$ref": "#"}', "allows no answer of at least one token"),
         ("json_schema", '{"items": {"enum": ["a", "b\\u0000c"]}}', "a value has the control character U\\+0000"),
@@ -387,6 +389,8 @@ def test_white_space_is_bounded():
         ("gbnf", 'root ::= "a" <[12]>', "line 1, column 14: <\\[12\\]> names a token"),
         ("gbnf", 'root ::= "\\-" "\\q"', "line 1, column 1[5-7]: Invalid escape"),
         ("gbnf", 'rule ::= "a"', "No 'root' rule found"),
+        ("gbnf", 'root ::= myRule\n# b\n\n  myRule ::= "a"{3,1}', "^grammar: line 4, column 3: range end must be >="),
+        ("gbnf", 'root ::= a-b | "x"\n\na-b ::= [b-a]', "^grammar: line 3, column 1: invalid regex"),
         ("nonsense", "a", "constraint: 'nonsense' is none of"),
     ],
 )

@@ -246,7 +246,7 @@ REFUSED = {
     "names that repeat": ({"tools": (NOW, NOW)}, SHOWING, "tools: two are called now"),
     "raw": ({"tools": TOOLS, "raw": True}, SHOWING, "a raw prompt has no template"),
     "no list": ({"tools": {"a": 1}}, SHOWING, "dict is no list of tools"),
-    "no tool": ({"tools": [1]}, SHOWING, "int is no tool"),
+    "no tool": ({"tools": [1]}, SHOWING, "1 is no tool"),
     "an entry that nothing reads": (
         {"tools": [{"type": "function", "function": {"name": "f", "x": 1}}]},
         SHOWING,
@@ -270,6 +270,26 @@ BAD = {
     ),
     "parameters of an array": (lambda: Tool("f", "", {"type": "array"}), "no JSON schema of an object"),
     "arguments that are no object": (lambda: ToolCall("a", "f", "[]"), "the arguments of f are"),
+    "arguments that are false": (
+        lambda: ToolCall.of({"id": "a", "function": {"name": "f", "arguments": False}}),
+        "the arguments of f are false, and not a JSON object",
+    ),
+    "parameters that are an empty list": (
+        lambda: Tool.of({"type": "function", "function": {"name": "f", "parameters": []}}),
+        r"the parameters of f are \[\], and not a JSON object",
+    ),
+    "a description that is zero": (
+        lambda: Tool.of({"type": "function", "function": {"name": "f", "description": 0}}),
+        "tools: int is not text",
+    ),
+    "calls that are a number": (
+        lambda: Message.of({"role": "assistant", "content": "", "tool_calls": 5}),
+        "tool_calls: int is no list of tool calls",
+    ),
+    "reasoning that is false": (
+        lambda: Message.of({"role": "assistant", "content": "", "reasoning_content": False}),
+        "reasoning: bool is not text",
+    ),
     "a call without an id": (lambda: ToolCall("", "f"), "a call has an id and a name"),
     "a result without a call": (
         lambda: model().render([Message("user", "?"), Message("tool", "3", tool_call_id="x")]),
@@ -279,7 +299,7 @@ BAD = {
     "calls of a user": (lambda: Message("user", "", tool_calls=(ToolCall("a", "f"),)), "a user message has none"),
     "a schema that nothing enforces": (
         lambda: check_tools([Tool("f", "", {"properties": {"a": {"not": {}}}}, strict=True)]),
-        "tools: f: ",
+        r"tools: f: .* at /properties/a \(without strict it is a warning\)",
     ),
     "a schema that leads elsewhere": (
         lambda: check_tools([Tool("f", "", {"properties": {"a": {"$ref": "http://x/y"}}})]),

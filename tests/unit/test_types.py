@@ -192,7 +192,7 @@ def test_a_message_may_have_openais_form():
     assert Message.of({"role": "user", "content": "hi", "name": None}) == Message("user", "hi")
     with pytest.raises(UnsupportedParameter, match="nothing reads the entry 'audio'"):
         Message.of({"role": "assistant", "content": "", "audio": [{}]})
-    with pytest.raises(InvalidParameter, match="tool_calls: dict is no call"):
+    with pytest.raises(InvalidParameter, match=r"tool_calls: \{.* is no call"):
         Message.of({"role": "assistant", "content": "", "tool_calls": [{}]})
 
 

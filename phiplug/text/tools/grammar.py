@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from phiplug.errors import InvalidParameter
-from phiplug.text.grammar import grammar_of
+from phiplug.text.grammar import LENIENT, grammar_of
 from phiplug.text.lark import SPACE, loose, loose_expression, marker, text, up_to
 from phiplug.text.tools.arguments import is_text
 from phiplug.text.tools.braces import BracesGrammar
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from phiplug.markup import ToolUse
     from phiplug.messages import Tool
     from phiplug.text.markers import Controls
+
+_NOT_STRICT = "without strict it is a warning"
 
 
 class CallGrammar:
@@ -120,7 +123,8 @@ def naming(tool: Tool) -> Iterator[None]:
         yield
     except InvalidParameter as error:
         reason = error.message.removeprefix("json_schema: ")
-        raise InvalidParameter("tools", f"{tool.name}: {reason}", hint=error.hint) from None
+        hint = _NOT_STRICT if error.hint == LENIENT else error.hint
+        raise InvalidParameter("tools", f"{tool.name}: {reason}", hint=hint) from None
 
 
 def constraint_of(tool: Tool, schema: dict[str, Any]) -> Constraint:  # Any: what JSON holds
