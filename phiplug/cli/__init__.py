@@ -29,6 +29,7 @@ from phiplug.printable import printable
 COMMANDS = {
     "run": "Answer one prompt, printed as it is decoded.",
     "chat": "Talk with a model, turn after turn.",
+    "batch": "Answer every line of a file, each in a row of its own.",
     "serve": "Answer HTTP as OpenAI's and Anthropic's servers do.",
     "models": "List, fetch, look into and remove models.",
     "logs": "List, show and search what was asked and answered.",

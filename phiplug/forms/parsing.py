@@ -20,7 +20,9 @@ def parse_object(raw: bytes, what: str = "the body") -> Json:
         raise Refused(400, "invalid_json", f"{what} is not UTF-8: byte {error.start} is no character") from None
     except RecursionError:
         raise Refused(400, "invalid_json", f"{what} is nested too deeply") from None
-    except ValueError as error:  # JSONDecodeError, and integers of more digits than Python reads
+    except json.JSONDecodeError as error:
+        raise Refused(400, "invalid_json", f"{what} is not JSON: {error.msg} at character {error.pos + 1}") from None
+    except ValueError as error:  # integers of more digits than Python reads
         raise Refused(400, "invalid_json", f"{what} is not JSON: {error}") from None
     if not isinstance(found, dict):
         raise Refused(400, "invalid_json", f"{what} is {type(found).__name__}, and not an object")
