@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from phiplug.bench import meters
 from phiplug.bench.process import WorkerProcess
 from phiplug.bench.record import built
-from phiplug.bench.types import Contender, Loaded, ModelIdentity, ParityCheck, Row, Run, Sample, Workload
+from phiplug.bench.types import Contender, Loaded, ModelIdentity, Row, Run, Sample, Workload
 from phiplug.bench.worker import POSITIONS, Task
 from phiplug.errors import BackendFailed, InvalidParameter
 
@@ -34,11 +34,11 @@ class Plan:
 
     Attributes:
         task: what each worker loads and runs.
-        backends: their names, each once; the others' parity is checked against the first.
+        backends: their names, each once.
         slots: how many sequences at once; each number is measured.
         rounds: how many samples each contender gets.
         engine_only: measure the bare engine beside phiplug.
-        positions: how many are compared before anything is timed; 0 for no parity check, and no ranking.
+        positions: how many forced positions each backend draws at; 0 for none, and no ranking.
         seed: of the order of the rounds.
     """
 
@@ -95,13 +95,12 @@ class _Standing:
 
 @dataclass(slots=True)
 class Session:
-    """One benchmark under way: `check`, `prepare`, `measure`, then `run`. Use it as a context manager."""
+    """One benchmark under way: `prepare`, `measure`, then `run`. Use it as a context manager."""
 
     plan: Plan
     model: ModelIdentity
     hardware: Hardware
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
-    parity: list[ParityCheck] = field(default_factory=list)
     complete: bool = False
     others_cpu: float | None = None
     throttled: int | None = None
@@ -115,12 +114,6 @@ class Session:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
-
-    def check(self) -> None:
-        """Compare each backend with the first, in a process of its own, before any is timed."""
-        first, *others = self.plan.backends
-        for other in others if self.plan.positions else ():
-            self.parity.append(self._agreement(first, other))
 
     def prepare(self) -> float:
         """Load each backend and run the workload once; return how many seconds the rounds will take, as it looks."""
@@ -175,20 +168,11 @@ class Session:
             workload=self._workload(),
             hardware=self.hardware,
             rows=tuple(self._row(contender) for contender in self.plan.contenders),
-            parity=tuple(self.parity),
             rounds=self.plan.rounds,
             complete=self.complete,
             others_cpu=self.others_cpu,
             throttled=self.throttled,
         )
-
-    def _agreement(self, first: str, other: str) -> ParityCheck:
-        try:
-            with WorkerProcess(f"{first} beside {other}", self.plan.task) as worker:
-                found = worker.ask("agree", backends=[first, other], positions=self.plan.positions)
-        except BackendFailed as error:
-            return ParityCheck((first, other), error=error.message)
-        return ParityCheck((first, other), found["positions"], found["top1"], found["kl_mean"])
 
     def _round(self, contender: Contender) -> None:
         standing = self._standings[contender.backend]

@@ -1,4 +1,4 @@
-"""Measures how far two loaded models agree on texts: likeliest token, sampled picks, distributions, continuations.
+"""Measures how far two loaded models agree on texts: likeliest token, distributions, and the draws of one seed.
 
 Both are given the same ids in the same chunks (teacher forcing), so every position is compared on equal terms. How far
 each one differs from itself, between a prefill and decoding one by one, is measured too: that is the noise below which
@@ -7,14 +7,16 @@ a difference between the two means nothing. It knows nothing of how the models w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files as resource_files
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from phiplug.bench.coupling import Coupling, DrawTally, allowed
 from phiplug.errors import InvalidParameter
 from phiplug.llm import PromptOptions
 from phiplug.sampling import Sampler
@@ -24,15 +26,23 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from phiplug.llm import LLM
-    from phiplug.spi import Logits
 
 CHUNK = 128  # ids in a pass, the same for both models
-SEEDS = 24  # sampled picks are compared with so many seeds, and the mean is given
 NOISE_POSITIONS = 128  # decoding one by one is slow
 CONTINUATION = 64  # tokens
 CONTINUED_PROMPTS = 4
+CONTINUED_WORK = 2 * 2 * CONTINUATION * CONTINUED_PROMPTS  # tokens, at the most
 CONTINUATION_SEED = 1
 RAW = PromptOptions(raw=True)
+
+DRAWN = tuple(
+    SamplingParams(temperature=temperature, top_p=top_p, repeat_penalty=1.0, seed=0)
+    for temperature, top_p in ((1.0, 1.0), (0.8, 0.95), (0.7, 0.9))
+)
+"""The settings at which draws are compared. Penalties are off: they are the core's, and alike on both sides."""
+
+RULED = DRAWN[1:2]
+"""The one, phiplug's default, by which it is decided who may be ranked."""
 
 Advance = Callable[[int], None]
 
@@ -47,6 +57,7 @@ class Agreement:
         kl_mean: mean Kullback-Leibler divergence of the second from the first, in nats.
         kl_p99: its 99th percentile.
         max_difference: the largest difference between two logits of a token, each row's mean taken away.
+        draws: how draws with one seed relate, at each setting.
     """
 
     positions: int
@@ -54,6 +65,28 @@ class Agreement:
     kl_mean: float
     kl_p99: float
     max_difference: float
+    draws: tuple[Coupling, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A token that a model holds likely at a position, and its probability at temperature 1."""
+
+    token: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A position at which two models' likeliest tokens differ.
+
+    Attributes:
+        before: the ids up to there.
+        tops: each model's likeliest tokens, the first one first.
+    """
+
+    before: tuple[int, ...]
+    tops: tuple[tuple[Candidate, ...], tuple[Candidate, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +96,27 @@ class Parity:
     Attributes:
         names: of the two.
         agreement: over the forced positions.
-        sampled: the share of equal picks with default settings, mean over `SEEDS` seeds, the history forced.
-        noise: of each model, its own prefill against decoding one by one.
-        greedy: for each continued prompt, the first token at which greedy continuations differ; None if they do not.
-        seeded: the same for continuations with default settings and one seed.
+        noise: of each model, its own prefill against decoding one by one; None where that was not reached.
+        differences: where the likeliest tokens differ.
+        complete: whether nothing was left out.
     """
 
     names: tuple[str, str]
     agreement: Agreement
-    sampled: float
-    noise: tuple[Agreement, Agreement]
+    noise: tuple[Agreement | None, Agreement | None]
+    differences: tuple[Difference, ...]
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Continuations:
+    """The first token at which two models' continuations differ, for each prompt; None if they do not.
+
+    Attributes:
+        greedy: at temperature 0, without penalties.
+        seeded: with default settings and one seed.
+    """
+
     greedy: tuple[int | None, ...]
     seeded: tuple[int | None, ...]
 
@@ -88,86 +132,137 @@ def split_prompts(text: str) -> list[str]:
     return [prompt for piece in text.split("\n---\n") if (prompt := piece.strip())]
 
 
-def compare(a: LLM, b: LLM, texts: Sequence[str], *, positions: int = 512, advance: Advance = lambda _: None) -> Parity:
-    """Compare two models of one vocabulary over `positions` ids of `texts`, and their continuations.
+def compare(
+    a: LLM,
+    b: LLM,
+    texts: Sequence[str],
+    *,
+    positions: int = 512,
+    settings: Sequence[SamplingParams] = DRAWN,
+    advance: Advance = lambda _: None,
+) -> Parity:
+    """Compare two models of one vocabulary over `positions` ids of `texts`, and each of them with itself.
 
-    `advance` is told how many positions were computed, of `work(positions)` in all.
+    `advance` is told how many positions were computed, of `work(positions)` in all. KeyboardInterrupt ends it, and what
+    is done stays; before anything is done it is raised.
     """
     prompts = list(_prompts(a, b, texts, positions))
-    tally = _Tally()
-    for ids in prompts:
-        for start, (rows_a, rows_b) in enumerate(_side_by_side(a, b, ids)):
-            tally.add(rows_a, rows_b)
-            tally.draw(rows_a, rows_b, ids, start * CHUNK)
-            advance(2 * len(rows_a))
-    noise = (_noise(a, prompts, advance), _noise(b, prompts, advance))
-    greedy = SamplingParams(temperature=0.0, repeat_penalty=1.0, seed=0)
-    seeded = SamplingParams(seed=CONTINUATION_SEED)
-    return Parity(
-        names=(a.backend, b.backend),
-        agreement=tally.agreement(),
-        sampled=tally.equal_picks / (tally.positions * SEEDS),
-        noise=noise,
-        greedy=tuple(_divergence(a, b, ids, greedy, advance) for ids in prompts[:CONTINUED_PROMPTS]),
-        seeded=tuple(_divergence(a, b, ids, seeded, advance) for ids in prompts[:CONTINUED_PROMPTS]),
-    )
+    tally = _Tally(settings)
+    noise: list[_Tally] = [_Tally(settings), _Tally(settings)]
+    complete = False
+    try:
+        tally.compare(a, b, prompts, advance)
+        for llm, own in zip((a, b), noise, strict=True):
+            own.compare_with_itself(llm, prompts, advance)
+        complete = True
+    except KeyboardInterrupt:
+        if not tally.positions:
+            raise
+    own_a, own_b = (own.agreement() if own.positions else None for own in noise)
+    return Parity((a.backend, b.backend), tally.agreement(), (own_a, own_b), tuple(tally.differences), complete)
 
 
-def agreement(
-    a: LLM, b: LLM, texts: Sequence[str], *, positions: int = 512, advance: Advance = lambda _: None
+def own_noise(
+    llm: LLM, texts: Sequence[str], *, positions: int = NOISE_POSITIONS, settings: Sequence[SamplingParams] = RULED
 ) -> Agreement:
-    """Compare the logits of two models over `positions` ids of `texts`, and nothing else: a fraction of `compare`.
-
-    `advance` is told how many positions were computed, of twice `positions`.
-    """
-    tally = _Tally()
-    for ids in _prompts(a, b, texts, positions):
-        for rows_a, rows_b in _side_by_side(a, b, ids):
-            tally.add(rows_a, rows_b)
-            advance(2 * len(rows_a))
+    """Compare a model with itself: a prefill against decoding one by one."""
+    tally = _Tally(settings)
+    tally.compare_with_itself(llm, list(_prompts(llm, llm, texts, positions)), lambda _: None)
     return tally.agreement()
 
 
-def picks(llm: LLM, texts: Sequence[str], *, positions: int = 512) -> list[int]:
-    """Return the likeliest token after each of `positions` ids of `texts`, as `agreement` compares them."""
-    return [
-        int(token)
-        for ids in _prompts(llm, llm, texts, positions)
-        for rows in llm.engine.rows(ids, chunk=CHUNK)
-        for token in rows.argmax(axis=1)
-    ]
+def continuations(a: LLM, b: LLM, texts: Sequence[str], *, advance: Advance = lambda _: None) -> Continuations:
+    """Continue the first prompts on both models; `advance` is told how many tokens were generated."""
+    prompts = list(_prompts(a, b, texts, sum(map(len, texts))))[:CONTINUED_PROMPTS]
+    greedy = SamplingParams(temperature=0.0, repeat_penalty=1.0, seed=0)
+    seeded = SamplingParams(seed=CONTINUATION_SEED)
+    return Continuations(
+        tuple(_divergence(a, b, ids, greedy, advance) for ids in prompts),
+        tuple(_divergence(a, b, ids, seeded, advance) for ids in prompts),
+    )
 
 
-def work(positions: int, texts: Sequence[str]) -> int:
+def draws(llm: LLM, texts: Sequence[str], *, positions: int, seeds: int) -> list[int]:
+    """Return the tokens that each seed draws at each of `positions` ids of `texts`, position by position."""
+    params = [replace(RULED[0], seed=seed) for seed in range(seeds)]
+    found: list[int] = []
+    for ids in _prompts(llm, llm, texts, positions):
+        samplers = [Sampler(each, ids[:1]) for each in params]
+        for rows in llm.engine.rows(ids, chunk=CHUNK):
+            found += [sampler(row) for row in rows for sampler in samplers]
+    return found
+
+
+def work(positions: int) -> int:
     """Return how many positions `compare` computes at the most, over both models."""
-    continued = 2 * 2 * CONTINUATION * min(len(texts), CONTINUED_PROMPTS)
-    return 2 * positions + 2 * 2 * min(positions, NOISE_POSITIONS) + continued
+    return 2 * positions + 2 * 2 * min(positions, NOISE_POSITIONS)
+
+
+def shortcomings(found: Parity, *, min_top1: float = 0.0, max_kl: float = math.inf) -> list[str]:
+    """Say in what two models fail to agree; their draws are judged at the first setting, by `coupling.allowed`."""
+    said = []
+    agreement, drawn = found.agreement, found.agreement.draws[0]
+    floors = [(own.draws[0].disagreement, own.draws[0].standard_error) for own in found.noise if own is not None]
+    most = allowed(drawn.standard_error, *max(floors, default=(0.0, 0.0)))
+    if not drawn.disagreement <= most:
+        said.append(f"{drawn.disagreement:.4f} of the draws differ, and their own noise allows {most:.4f}")
+    if not agreement.top1 >= min_top1:
+        said.append(f"top-1 agreement {agreement.top1:.3f} is below {min_top1:g}")
+    if not agreement.kl_mean <= max_kl:
+        said.append(f"mean KL {agreement.kl_mean:.4f} is above {max_kl:g}")
+    return said
 
 
 @dataclass(slots=True)
 class _Tally:
     """Adds up rows, so that no more than a chunk of logits is ever held."""
 
+    settings: Sequence[SamplingParams]
     positions: int = 0
     equal_tops: int = 0
-    equal_picks: int = 0
     max_difference: float = 0.0
     divergences: list[float] = field(default_factory=list)
+    differences: list[Difference] = field(default_factory=list)
+    draws: list[DrawTally] = field(init=False)
 
-    def add(self, a: NDArray[np.float64], b: NDArray[np.float64]) -> None:
+    def __post_init__(self) -> None:
+        self.draws = [DrawTally(params) for params in self.settings]
+
+    def compare(self, a: LLM, b: LLM, prompts: Sequence[list[int]], advance: Advance) -> None:
+        """Add what two models make of the same ids in the same chunks."""
+        for ids in prompts:
+            for index, (rows_a, rows_b) in enumerate(
+                zip(a.engine.rows(ids, chunk=CHUNK), b.engine.rows(ids, chunk=CHUNK), strict=True)
+            ):
+                self._add(rows_a, rows_b, ids, index * CHUNK)
+                advance(2 * len(rows_a))
+
+    def compare_with_itself(self, llm: LLM, prompts: Sequence[list[int]], advance: Advance) -> None:
+        """Add a model's rows of a prefill beside those of decoding one by one."""
+        for ids in prompts:
+            piece = ids[: min(NOISE_POSITIONS - self.positions, CHUNK)]
+            if not piece:
+                break
+            whole = np.concatenate([rows.copy() for rows in llm.engine.rows(piece, chunk=CHUNK)])
+            for index, rows in enumerate(llm.engine.rows(piece, chunk=1)):
+                self._add(whole[index : index + 1], rows, ids, index)
+                advance(2)
+
+    def _add(self, a: NDArray[np.float32], b: NDArray[np.float32], ids: Sequence[int], start: int) -> None:
+        """Compare the rows after ids[start] and so on; ids beyond the narrower vocabulary are left out."""
+        width = min(a.shape[1], b.shape[1])
+        a, b = a[:, :width], b[:, :width]
+        tops = a.argmax(axis=1) == b.argmax(axis=1)
         self.positions += len(a)
-        self.equal_tops += int((a.argmax(axis=1) == b.argmax(axis=1)).sum())
-        centred = (a - a.mean(axis=1, keepdims=True)) - (b - b.mean(axis=1, keepdims=True))
+        self.equal_tops += int(tops.sum())
+        for row in np.flatnonzero(~tops).tolist():
+            self.differences.append(Difference(tuple(ids[: start + row + 1]), (_tops(a[row]), _tops(b[row]))))
+        x, y = a.astype(np.float64), b.astype(np.float64)
+        centred = (x - x.mean(axis=1, keepdims=True)) - (y - y.mean(axis=1, keepdims=True))
         self.max_difference = max(self.max_difference, float(np.abs(centred).max()))
-        self.divergences.extend(_divergences(a, b))
-
-    def draw(self, a: NDArray[np.float64], b: NDArray[np.float64], ids: Sequence[int], start: int) -> None:
-        """Draw from each row on both sides as if the ids before had been sampled."""
-        for offset, (row_a, row_b) in enumerate(zip(a.astype(np.float32), b.astype(np.float32), strict=True)):
-            history = ids[: start + offset + 1]
-            for seed in range(SEEDS):
-                params = SamplingParams(seed=seed)
-                self.equal_picks += Sampler(params, (), history)(row_a) == Sampler(params, (), history)(row_b)
+        self.divergences.extend(_divergences(x, y))
+        for tally in self.draws:
+            tally.add(a, b, ids[: start + 1])
 
     def agreement(self) -> Agreement:
         return Agreement(
@@ -176,7 +271,15 @@ class _Tally:
             kl_mean=float(np.mean(self.divergences)),
             kl_p99=float(np.percentile(self.divergences, 99)),
             max_difference=self.max_difference,
+            draws=tuple(tally.coupling() for tally in self.draws),
         )
+
+
+def _tops(row: NDArray[np.float32]) -> tuple[Candidate, ...]:
+    """Return the five likeliest tokens of a row, or as many as there are."""
+    shares = np.exp(row.astype(np.float64) - float(row.max()))
+    ids = np.argsort(-row, kind="stable")[:5]
+    return tuple(Candidate(int(token), float(shares[token] / shares.sum())) for token in ids)
 
 
 def _prompts(a: LLM, b: LLM, texts: Sequence[str], positions: int) -> Iterator[list[int]]:
@@ -190,33 +293,6 @@ def _prompts(a: LLM, b: LLM, texts: Sequence[str], positions: int) -> Iterator[l
         ids = a.encode(text, RAW)[: min(positions, longest)]
         positions -= len(ids)
         yield ids
-
-
-def _side_by_side(a: LLM, b: LLM, ids: list[int]) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Yield the rows of both models, a chunk at a time; ids beyond the narrower vocabulary are left out."""
-    for rows_a, rows_b in zip(a.engine.rows(ids, chunk=CHUNK), b.engine.rows(ids, chunk=CHUNK), strict=True):
-        width = min(rows_a.shape[1], rows_b.shape[1])
-        yield rows_a[:, :width].astype(np.float64), rows_b[:, :width].astype(np.float64)
-
-
-def _noise(llm: LLM, prompts: Sequence[list[int]], advance: Advance) -> Agreement:
-    """Compare a model with itself: a prefill against decoding one by one."""
-    tally = _Tally()
-    left = NOISE_POSITIONS
-    for ids in prompts:
-        piece = ids[: min(left, CHUNK)]
-        if not piece:
-            break
-        whole = np.concatenate([_copied(rows) for rows in llm.engine.rows(piece, chunk=CHUNK)])
-        single = np.concatenate([_copied(rows) for rows in llm.engine.rows(piece, chunk=1)])
-        tally.add(whole, single)
-        advance(2 * len(piece))
-        left -= len(piece)
-    return tally.agreement()
-
-
-def _copied(rows: Logits) -> NDArray[np.float64]:
-    return rows.astype(np.float64)
 
 
 def _divergences(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from phiplug.bench.compare import lines, overhead
-from phiplug.bench.fairness import notes
+from phiplug.bench.fairness import disagreement, notes
 from phiplug.bench.figures import figure
 
 if TYPE_CHECKING:
@@ -108,15 +108,24 @@ def _remarks(run: Run) -> Iterator[str]:
     yield f"{work.prompt_tokens} prompt ids with SHA-256 {work.sha256[:12]}, then {work.gen_tokens} tokens"
     for backend, row in {row.contender.backend: row for row in run.rows if row.loaded}.items():
         yield f"{backend}: {about(row)}"
-    for check in run.parity:
-        if not check.error:
-            names = " and ".join(check.names)
-            yield f"{names}: top-1 {check.top1:.3f}, mean KL {check.kl_mean:.4f} over {check.positions} positions"
+    yield from _draws(run)
     for backend, share in overhead(run).items():
         yield f"{backend}: through phiplug it decodes at {interval(share)} of the bare engine's rate"
     if not _metered([run]):
         yield "energy: n/a, there is no meter that may be read"
     yield from (f"noise: {text}" for text in notes(run))
+
+
+def _draws(run: Run) -> Iterator[str]:
+    """Say how often each backend drew other tokens than the first did, and what is allowed."""
+    rows = list({row.contender.backend: row for row in run.rows if row.loaded}.values())
+    for row in rows[1:]:
+        if found := disagreement(row, rows[0]):
+            yield (
+                f"{row.contender.backend} beside {rows[0].contender.backend}: {found.share:.1%} of draws with one seed "
+                f"differ (standard error {found.standard_error:.1%}, {found.positions} positions); an engine beside "
+                f"itself: {found.floor:.1%} ({found.floor_error:.1%}); up to {found.allowed:.1%} is ranked"
+            )
 
 
 def about(row: Row) -> str:

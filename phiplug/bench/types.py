@@ -12,6 +12,9 @@ from typing import Literal
 
 Mode = Literal["phiplug", "engine"]
 
+SEEDS = 8
+"""With so many seeds each engine draws at every forced position."""
+
 
 @dataclass(frozen=True, slots=True)
 class Workload:
@@ -100,7 +103,9 @@ class Loaded:
         metadata: build flags, dtypes and whatever else it says.
         load_s: how long loading took, with the system's file cache as it was.
         prompt_sha256: of the ids that its tokenizer made of the built-in texts; as in `Workload`.
-        picks: its likeliest tokens after each of the forced positions.
+        draws: the tokens that it drew after each of the forced positions, one for each of `SEEDS` seeds.
+        floor: the share of draws that differ between its own prefill and its decoding one by one, or None.
+        floor_error: the standard error of `floor`.
     """
 
     device: str
@@ -110,7 +115,9 @@ class Loaded:
     metadata: Mapping[str, str]
     load_s: float
     prompt_sha256: str
-    picks: tuple[int, ...]
+    draws: tuple[int, ...] = ()
+    floor: float | None = None
+    floor_error: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,22 +180,6 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class ParityCheck:
-    """How far two backends agree on forced positions; top1 and kl_mean are as in `phiplug.bench.parity.Agreement`.
-
-    Attributes:
-        names: of the two.
-        error: why it could not be measured, or None.
-    """
-
-    names: tuple[str, str]
-    positions: int = 0
-    top1: float = 0.0
-    kl_mean: float = 0.0
-    error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Run:
     """One `phiplug bench`.
 
@@ -206,7 +197,6 @@ class Run:
     workload: Workload
     hardware: Hardware
     rows: tuple[Row, ...]
-    parity: tuple[ParityCheck, ...] = ()
     rounds: int = 0
     complete: bool = True
     others_cpu: float | None = None

@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from phiplug.bench import meters
-from phiplug.bench.parity import agreement, default_prompts, picks
+from phiplug.bench.parity import default_prompts, draws, own_noise
 from phiplug.bench.record import built
-from phiplug.bench.types import Loaded, Sample
+from phiplug.bench.types import SEEDS, Loaded, Sample
 from phiplug.bench.workload import hash_of, prompt_ids
 from phiplug.engine.autotune import settle_threads
 from phiplug.errors import PhiplugError
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from phiplug.llm import LLM
     from phiplug.spi import Autotunes, Metered, Model
 
-POSITIONS = 128  # are compared at the most, and fit in every context; MLX on a CPU does ten in a second
+POSITIONS = 128  # are compared at the most, and fit in every context
+NOISE_POSITIONS = 64  # are decoded one by one at the most; MLX on a CPU does ten in a second
 GREEDY = SamplingParams(temperature=0.0, repeat_penalty=1.0, seed=0)  # so that every round does the same work
 SHORT = 32  # tokens of the prompt by which the number of threads is settled
 
@@ -65,7 +66,8 @@ class Worker:
     def warm_up(self, positions: int) -> tuple[Loaded, float]:
         """Do what the rounds will do once; return what the backend says of itself, and the seconds of one round."""
         texts = default_prompts()
-        chosen = picks(self._llm, texts, positions=positions) if positions else ()
+        drawn = draws(self._llm, texts, positions=positions, seeds=SEEDS) if positions else ()
+        noise = own_noise(self._llm, texts, positions=min(positions, NOISE_POSITIONS)).draws[0] if positions else None
         self._settle_threads()
         if self._task.options.slots > 1:
             self.round("phiplug", self._task.options.slots)
@@ -79,7 +81,9 @@ class Worker:
             metadata=dict(info.metadata),
             load_s=self._llm.load_s,
             prompt_sha256=hash_of(self._ids),
-            picks=tuple(chosen),
+            draws=tuple(drawn),
+            floor=noise.disagreement if noise else None,
+            floor_error=noise.standard_error if noise else 0.0,
         )
         return loaded, sample.wall_s
 
@@ -163,12 +167,6 @@ def _named(tokens: list[list[int]]) -> str:
     return hashlib.sha256(json.dumps(tokens).encode()).hexdigest()[:16]
 
 
-def _agreement(task: Task, backends: list[str], positions: int) -> dict[str, Any]:  # Any: what JSON holds
-    """Load one model on two backends and compare them: in a process that measures no speed."""
-    with task.load_on(backends[0]) as a, task.load_on(backends[1]) as b:
-        return asdict(agreement(a, b, default_prompts(), positions=positions))
-
-
 def serve(orders: Iterator[str], answer: Callable[[Mapping[str, Any]], None]) -> None:  # Any: what JSON holds
     """Obey one order after another; an error is an answer too."""
     worker: Worker | None = None
@@ -176,9 +174,7 @@ def serve(orders: Iterator[str], answer: Callable[[Mapping[str, Any]], None]) ->
         order = json.loads(line)
         try:
             task = built(Task, order["task"])
-            if order["do"] == "agree":
-                answer(_agreement(task, order["backends"], order["positions"]))
-            elif worker is None:
+            if worker is None:
                 worker = Worker(task, order["backend"])
                 loaded, seconds = worker.warm_up(order["positions"])
                 answer({"loaded": asdict(loaded), "seconds": seconds})

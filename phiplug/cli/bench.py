@@ -45,7 +45,10 @@ class BenchFlags:
         bool, typer.Option("--engine-only", rich_help_panel=WORK, help="Measure the bare engine too.")
     ] = False
     positions: Annotated[
-        int, typer.Option("--positions", min=0, max=128, rich_help_panel=WORK, help="Of the parity check; 0 skips it.")
+        int,
+        typer.Option(
+            "--positions", min=0, max=128, rich_help_panel=WORK, help="At which draws are compared; 0 for none."
+        ),
     ] = 128
     order_seed: Annotated[int, typer.Option("--order-seed", rich_help_panel=WORK, help="Of the rounds' order.")] = 0
     output: Annotated[
@@ -135,10 +138,7 @@ def _plan(load: BackendsFlags, flags: BenchFlags, plugins: Plugins) -> Plan:
 
 
 def _measured(session: Session) -> Run:
-    """Check, warm up and measure, and say on stderr what is going on."""
-    if len(session.plan.backends) > 1 and session.plan.positions:
-        typer.echo(f"checking parity over {session.plan.positions} positions", err=True)
-        session.check()
+    """Warm up and measure, and say on stderr what is going on."""
     typer.echo(f"loading and warming up {', '.join(session.plan.backends)}", err=True)
     seconds = session.prepare()
     rounds = f"{session.total} round{'s' if session.total > 1 else ''}"

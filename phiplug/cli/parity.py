@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,12 +13,24 @@ import typer
 from phiplug.cli.counter import counted
 from phiplug.cli.flags import OUTPUT, BackendsFlags, command_app, takes
 from phiplug.errors import InvalidParameter
-from phiplug.userfiles import read_text
+from phiplug.userfiles import read_text, write_text
 
 if TYPE_CHECKING:
-    from phiplug.bench.parity import Agreement, Parity
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+    from phiplug.bench.coupling import Coupling
+    from phiplug.bench.parity import Agreement, Continuations, Parity
+    from phiplug.llm import LLM
+    from phiplug.types import SamplingParams
 
 app = command_app()
+
+
+TOLD = 1e-4  # a smaller total variation is rounding, and a ratio to it means nothing
+FAR = 100_000  # tokens; a first difference beyond is not worth a number
+COMPARED, JUDGED = "What is compared", "What counts as agreement"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,33 +39,81 @@ class ParityFlags:
 
     prompts: Annotated[
         Path | None,
-        typer.Option("--prompts", help="Texts, divided by lines of ---.", show_default="the built-in ones"),
+        typer.Option(
+            "--prompts",
+            help="Texts, divided by lines of ---.",
+            show_default="the built-in ones",
+            rich_help_panel=COMPARED,
+        ),
     ] = None
-    positions: Annotated[int, typer.Option("--positions", min=1, help="How many to compare.")] = 512
-    min_top1: Annotated[float, typer.Option("--min-top1", help="Fail below this top-1 agreement.")] = 0.95
-    max_kl: Annotated[float, typer.Option("--max-kl", help="Fail above this mean divergence, in nats.")] = 0.02
+    positions: Annotated[int, typer.Option("--positions", min=1, rich_help_panel=COMPARED, help="How many.")] = 512
+    temperature: Annotated[
+        float | None,
+        typer.Option("--temperature", rich_help_panel=COMPARED, help="Of the draws.", show_default="1, 0.8 and 0.7"),
+    ] = None
+    top_p: Annotated[
+        float | None,
+        typer.Option("--top-p", rich_help_panel=COMPARED, help="Of the draws.", show_default="1, 0.95 and 0.9"),
+    ] = None
+    continued: Annotated[
+        bool,
+        typer.Option("--continue", rich_help_panel=COMPARED, help="Continue four prompts on both, 64 tokens each."),
+    ] = False
+    min_top1: Annotated[
+        float,
+        typer.Option("--min-top1", rich_help_panel=JUDGED, help="Fail below this share of equal likeliest tokens."),
+    ] = 0.0
+    max_kl: Annotated[
+        float, typer.Option("--max-kl", rich_help_panel=JUDGED, help="Fail above this mean divergence, in nats.")
+    ] = 0.02
     as_json: Annotated[bool, typer.Option("--json", rich_help_panel=OUTPUT, help="One line with everything.")] = False
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", rich_help_panel=OUTPUT, help="Write a page with the positions that differ."),
+    ] = None
+
+    def settings(self) -> tuple[SamplingParams, ...]:
+        """Return the settings at which draws are compared; the one that is judged by comes first."""
+        from phiplug.bench.parity import DRAWN, RULED
+
+        if self.temperature is None and self.top_p is None:
+            return (*RULED, *(each for each in DRAWN if each not in RULED))
+        usual = RULED[0]
+        return (
+            replace(
+                usual,
+                temperature=usual.temperature if self.temperature is None else self.temperature,
+                top_p=usual.top_p if self.top_p is None else self.top_p,
+            ),
+        )
 
 
 @app.command()
 @takes(BackendsFlags, ParityFlags)
 def parity(load: BackendsFlags, flags: ParityFlags) -> None:
     """Measure how far two engines agree on one model."""
-    from phiplug.bench.parity import compare, work
+    from phiplug.bench.parity import CONTINUED_WORK, compare, continuations, shortcomings, work
 
     if len(load.backends or ()) != 2:
         raise InvalidParameter("backend", "parity compares two", hint="as in -b llama-cpp -b mlx")
-    texts = _texts(flags.prompts)
+    texts, settings = _texts(flags.prompts), flags.settings()
+    continued = None
     with ExitStack() as models:
         a, b = (models.enter_context(load.load_on(name)) for name in load.backends or ())
-        typer.echo(f"comparing {a.backend} and {b.backend} over {flags.positions} positions", err=True)
-        with counted(f"comparing {a.backend} and {b.backend}", work(flags.positions, texts)) as advance:
-            found = compare(a, b, texts, positions=flags.positions, advance=advance)
-    short = _shortcomings(found, flags)
+        title = f"comparing {a.backend} and {b.backend}"
+        typer.echo(f"{title} over {flags.positions} positions; Ctrl-C keeps what is done", err=True)
+        with counted(title, work(flags.positions) + flags.continued * CONTINUED_WORK) as advance:
+            found = compare(a, b, texts, positions=flags.positions, settings=settings, advance=advance)
+            if flags.continued and found.complete:
+                continued = continuations(a, b, texts, advance=advance)
+        if flags.html:
+            _write_page(flags.html, found, a)
+    short = shortcomings(found, min_top1=flags.min_top1, max_kl=flags.max_kl)
     if flags.as_json:
-        typer.echo(json.dumps(asdict(found) | {"passed": not short, "because": short}))
+        found_json = asdict(found) | {"continuations": continued and asdict(continued)}
+        typer.echo(json.dumps(found_json | {"passed": not short, "because": short}))
     else:
-        _show(found, short)
+        _show(found, continued, short)
     raise typer.Exit(1 if short else 0)
 
 
@@ -68,34 +128,46 @@ def _texts(path: Path | None) -> list[str]:
     return texts
 
 
-def _shortcomings(found: Parity, flags: ParityFlags) -> list[str]:
-    """Say in what the two fail to agree."""
-    said = []
-    if not found.agreement.top1 >= flags.min_top1:
-        said.append(f"top-1 agreement {found.agreement.top1:.3f} is below {flags.min_top1:g}")
-    if not found.agreement.kl_mean <= flags.max_kl:
-        said.append(f"mean KL {found.agreement.kl_mean:.4f} is above {flags.max_kl:g}")
-    return said
+def _write_page(path: Path, found: Parity, llm: LLM) -> None:
+    from phiplug.bench.paritypage import page
+
+    write_text("html", path, page(found, llm))
 
 
-def _show(found: Parity, short: list[str]) -> None:
-    from rich import box
+def _show(found: Parity, continued: Continuations | None, short: list[str]) -> None:
     from rich.console import Console
+
+    console = Console(highlight=False)
+    own = [
+        (f"{name} and itself", noise) for name, noise in zip(found.names, found.noise, strict=True) if noise is not None
+    ]
+    logits = _table("logits", ("positions", "top-1", "KL mean", "KL p99", "max diff"))
+    draws = _table("draws", ("T, top_p", "TV", "differ", "error", "x TV", "first at"))
+    pair = f"[bold]{' and '.join(found.names)}[/]"
+    logits.add_row(pair, *_figures(found.agreement))
+    for coupling in found.agreement.draws:
+        draws.add_row(pair, *_drawn(coupling))
+    for name, noise in own:
+        logits.add_row(name, *_figures(noise))
+        draws.add_row(name, *_drawn(noise.draws[0]))
+    console.print(logits)
+    console.print(draws)
+    if not found.complete:
+        console.print(f"interrupted: {found.agreement.positions} positions are done")
+    if continued is not None:
+        console.print(f"first difference of a greedy continuation, by prompt: {_firsts(continued.greedy)}")
+        console.print(f"first difference of a seeded continuation, by prompt: {_firsts(continued.seeded)}")
+    console.print("; ".join(short) if short else "they agree", style="red" if short else "green")
+
+
+def _table(title: str, headings: Sequence[str]) -> Table:
+    from rich import box
     from rich.table import Table
 
-    a, b = found.names
-    table = Table("compared", box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("positions", "top-1", "KL mean", "KL p99", "max logit diff"):
+    table = Table(title, box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in headings:
         table.add_column(heading, justify="right")
-    table.add_row(f"[bold]{a}, {b}[/]", *_figures(found.agreement))
-    for name, noise in zip(found.names, found.noise, strict=True):
-        table.add_row(f"{name}: prefill, one by one", *_figures(noise))
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(f"sampled picks, default settings, mean of 24 seeds: {found.sampled:.3f} equal")
-    console.print(f"first difference of a greedy continuation, by prompt: {_firsts(found.greedy)}")
-    console.print(f"first difference of a seeded continuation, by prompt: {_firsts(found.seeded)}")
-    console.print("; ".join(short) if short else "they agree", style="red" if short else "green")
+    return table
 
 
 def _figures(agreement: Agreement) -> list[str]:
@@ -105,6 +177,18 @@ def _figures(agreement: Agreement) -> list[str]:
         f"{agreement.kl_mean:.5f}",
         f"{agreement.kl_p99:.5f}",
         f"{agreement.max_difference:.3f}",
+    ]
+
+
+def _drawn(coupling: Coupling) -> list[str]:
+    over, first = coupling.over_variation, coupling.first_difference
+    return [
+        f"{coupling.temperature:g}, {coupling.top_p:g}",
+        f"{coupling.total_variation:.4f}",
+        f"{coupling.disagreement:.4f}",
+        f"{coupling.standard_error:.4f}",
+        "" if over is None or coupling.total_variation < TOLD else f"{over:.2f}",
+        "" if first is None or first > FAR else f"{first:.0f}",
     ]
 
 

@@ -93,11 +93,21 @@ class Sampler:
             self._repetitions.add(token)
 
     def distribution(self, logits: NDArray[np.float32], forbidden: NDArray[np.bool_] | None = None) -> dict[int, float]:
-        """Return how probable each token that may be drawn next is; draw nothing and remember nothing.
+        """Return how probable each token that may be drawn next is; see `probabilities`."""
+        ids, shares = self.probabilities(logits, forbidden)
+        return dict(zip(ids.tolist(), shares.tolist(), strict=True))
+
+    def probabilities(
+        self, logits: NDArray[np.float32], forbidden: NDArray[np.bool_] | None = None
+    ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """Return the tokens that may be drawn next and how probable each is; draw nothing and remember nothing.
 
         Args:
             logits: float32, shape (V,); not changed.
             forbidden: shape (V,): the ids that a constraint does not allow.
+
+        Returns:
+            Ids in no special order, each once, and as many probabilities, whose sum is 1.
 
         Raises:
             NonFiniteLogits: as when it is called.
@@ -108,12 +118,11 @@ class Sampler:
             row.fill(logits)
             self._adjust(row.x, forbidden)
             if self._greedy:
-                return {_largest(row.x): 1.0}
+                return np.array([_largest(row.x)]), np.ones(1)
             ids, t = self._candidates(row)
             weights = np.exp(t.astype(np.float64))
         alive = np.flatnonzero(weights)
-        probabilities = weights[alive] / weights.sum()
-        return dict(zip(ids[alive].tolist(), probabilities.tolist(), strict=True))
+        return ids[alive], weights[alive] / weights.sum()
 
     def _settle_bias(self) -> None:
         bias = self._params.logit_bias

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from conftest import absent
 
-from phiplug.bench.parity import default_prompts
+from phiplug.bench.coupling import DrawTally
+from phiplug.bench.parity import DRAWN, default_prompts
 from phiplug.llm import PromptOptions
 from phiplug.load import load
 from phiplug.sampling import Sampler
@@ -56,6 +57,20 @@ def test_sampled_picks_differ_at_most_1_15_times_as_often_as_greedy_ones(rows):
     )
     assert 0 < greedy < 0.1
     assert sampled <= 1.15 * greedy
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("params", DRAWN, ids=lambda each: f"T {each.temperature:g}, top_p {each.top_p:g}")
+def test_draws_differ_at_most_1_35_times_as_often_as_any_coupling_must(rows, params):
+    a, b = (side[::2] for side in rows)
+    tally = DrawTally(params)
+    for mine, theirs in zip(a, b, strict=True):
+        tally.add(mine[None], theirs[None], [0])
+    found = tally.coupling()
+    print(f"{found.positions} positions: TV {found.total_variation:.4f}, draws differ {found.disagreement:.4f}")
+    assert found.total_variation > 0.005
+    assert found.total_variation <= found.disagreement <= 1.35 * found.total_variation
+    assert found.standard_error < 0.1 * found.disagreement
 
 
 def pick(row, position, seed):

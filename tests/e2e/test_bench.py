@@ -80,7 +80,7 @@ def test_two_backends_are_measured_ranked_and_written_down(phiplug, twin, tmp_pa
     ran = phiplug("bench", "-b", "other", "-b", "twin", *SMALL, "--engine-only", "-o", str(tmp_path / "run.json"))
     assert ran.code == 0
     assert "8 rounds will take about" in ran.err
-    assert "other and twin: top-1 1.000, mean KL 0.0000 over 16 positions" in ran.out
+    assert "twin beside other: 0.0% of draws with one seed differ" in ran.out
     assert "not ranked" not in ran.out
     assert str(tmp_path) not in (tmp_path / "run.json").read_text()
     page = tmp_path / "page.html"

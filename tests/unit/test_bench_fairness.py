@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
-from measured import LOADED, MODEL, PICKS, WORK, row, run
+from measured import DRAWS, LOADED, MODEL, WORK, row, run
 
-from phiplug.bench.fairness import Entry, least_top1, notes, reasons
-from phiplug.bench.types import ParityCheck
+from phiplug.bench.coupling import allowed
+from phiplug.bench.fairness import Entry, disagreement, notes, reasons
 
 
 def between(mine, theirs, row_index=0):
@@ -44,40 +45,47 @@ def test_another_format_of_as_many_bits_may_be_ranked_and_of_fewer_may_not():
     assert "not known" in between(run(row(), model=unknown), run(row()))[0]
 
 
+def drawn(share, *, floor=0.0):
+    """What a backend says that draws otherwise than `LOADED` at so large a share of the positions, with every seed."""
+    other = round(share * len(DRAWS))
+    return replace(LOADED, draws=(-1,) * other + DRAWS[other:], floor=floor)
+
+
 @pytest.mark.parametrize(
-    ("check", "said"),
+    ("loaded", "said"),
     [
-        (ParityCheck(("a", "b"), 128, 0.97, 0.003), []),
-        (ParityCheck(("a", "b"), 128, 0.80, 0.003), ["parity: top-1 0.800, mean KL 0.0030 over 128 positions"]),
-        (ParityCheck(("a", "b"), 128, 0.97, 0.5), ["parity: top-1 0.970, mean KL 0.5000 over 128 positions"]),
-        (ParityCheck(("a", "b"), error="b: no"), ["parity could not be checked: b: no"]),
+        (drawn(0.0), []),
+        (drawn(0.06), []),
+        (drawn(0.5), ["50.0% of its draws differ, and 18.1% is allowed"]),
+        (drawn(0.2, floor=0.09), []),
+        (drawn(0.5, floor=0.4), ["50.0% of its draws differ, and 25.1% is allowed"]),
     ],
 )
-def test_backends_that_disagree_are_not_ranked(check, said):
-    two = run(row("a"), row("b"), parity=(check,))
+def test_backends_whose_draws_differ_too_often_are_not_ranked(loaded, said):
+    two = run(row("a"), row("b", loaded=loaded))
     assert between(two, two, row_index=1) == said
+    assert between(run(row("b", loaded=loaded)), run(row("a"))) == said
 
 
-def test_a_divergence_that_is_no_number_is_no_agreement():
-    two = run(row("a"), row("b"), parity=(ParityCheck(("a", "b"), 128, 1.0, float("nan")),))
-    assert between(two, two, row_index=1) != []
+@pytest.mark.parametrize("draws", [(), DRAWS[:80]])
+def test_draws_of_other_positions_are_not_compared(draws):
+    two = run(row("a"), row("b", loaded=replace(LOADED, draws=draws)))
+    assert between(two, two, row_index=1) == ["its draws were not compared"]
 
 
-def test_without_a_parity_check_two_backends_are_not_ranked():
-    bare = replace(LOADED, picks=())
-    two = run(row("a", loaded=bare), row("b", loaded=bare), parity=())
-    assert between(two, two, row_index=1) == ["parity was not checked"]
+def test_one_backend_beside_itself_on_two_machines_needs_no_draws():
+    bare = replace(LOADED, draws=())
+    assert between(run(row("a", loaded=bare)), run(row("a"))) == []
 
 
-def test_two_machines_are_held_together_by_their_likeliest_tokens():
-    assert between(run(row("b")), run(row("a"))) == []
-    other = replace(LOADED, picks=tuple(-1 if index < 50 else pick for index, pick in enumerate(PICKS)))
-    assert between(run(row("b", loaded=other)), run(row("a"))) == ["parity: top-1 0.500 on the same forced positions"]
-
-
-def test_few_positions_are_judged_with_their_own_uncertainty():
-    assert least_top1(128) == pytest.approx(0.911, abs=1e-3)
-    assert least_top1(10**9) == pytest.approx(0.95, abs=1e-4)
+def test_the_rule_can_be_applied_by_hand():
+    found = disagreement(row("a", loaded=drawn(0.5, floor=0.01)), row("b", loaded=LOADED))
+    assert (found.positions, found.share, found.floor) == (100, 0.5, 0.01)
+    assert found.standard_error == pytest.approx(math.sqrt(0.25 / 99), rel=1e-6)
+    assert found.allowed == pytest.approx(0.03 + 3 * found.standard_error)
+    assert allowed(0.001, 0.04, 0.001) == pytest.approx(0.08)
+    assert allowed(0.0, 0.0, 0.0) == 0.06
+    assert allowed(0.0, 0.9, 0.0) == pytest.approx(0.2)
 
 
 def test_a_row_that_failed_says_why():

@@ -16,7 +16,7 @@ from phiplug.bench import meters
 from phiplug.bench.conduct import Plan, shuffled
 from phiplug.bench.hardware import COPY_BYTES, LEAST_COPY_BYTES, MOST_BYTES, copies
 from phiplug.bench.identity import identity_of
-from phiplug.bench.parity import agreement, compare, default_prompts, picks
+from phiplug.bench.types import SEEDS
 from phiplug.bench.worker import GREEDY, Task, Worker, bare, serve, through
 from phiplug.bench.workload import hash_of, prompt_ids
 from phiplug.errors import InvalidParameter, NotInstalled
@@ -115,7 +115,8 @@ def test_a_worker_loads_at_the_first_order_and_runs_at_the_next():
     serve(orders(load_it, {"do": "round", "mode": "phiplug", "slots": 1}), answers.append)
     loaded, ran = answers
     assert loaded["loaded"]["device"] == "cpu"
-    assert len(loaded["loaded"]["picks"]) == 16
+    assert len(loaded["loaded"]["draws"]) == 16 * SEEDS
+    assert loaded["loaded"]["floor"] == 0.0  # the toy computes each row by itself
     assert loaded["seconds"] > 0
     assert len(ran["sample"]["arrivals_s"][0]) == 4
     assert ran["peak_memory"] > 10_000_000
@@ -126,20 +127,6 @@ def test_a_workers_errors_are_answers():
     answers = []
     serve(orders({"do": "load", "backend": "none", "positions": 0}), answers.append)
     assert "'none' is not installed" in answers[0]["error"]
-
-
-def test_a_worker_compares_two_backends_where_it_is_told_to():
-    answers = []
-    serve(orders({"do": "agree", "backends": ["toy", "toy"], "positions": 40}), answers.append)
-    assert (answers[0]["positions"], answers[0]["top1"], answers[0]["kl_mean"]) == (40, 1.0, 0.0)
-
-
-def test_agreement_is_the_first_part_of_a_whole_comparison():
-    with load("toy", backend="toy") as a, load("toy", backend="toy") as b:
-        texts = default_prompts()
-        assert agreement(a, b, texts, positions=30) == compare(a, b, texts, positions=30).agreement
-        assert len(picks(a, texts, positions=30)) == 30
-        assert picks(a, texts, positions=30) == picks(b, texts, positions=30)
 
 
 def test_a_model_is_its_files_checksum(tmp_path):

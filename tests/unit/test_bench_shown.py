@@ -54,7 +54,7 @@ def test_the_remarks_say_what_a_reader_must_know():
         "Imaginary 9000",
         "4.00 bits per weight",
         "SHA-256 aaaaaaaaaaaa",
-        "a and b: top-1 0.970",
+        "b beside a: 0.0% of draws with one seed differ (standard error 0.0%, 100 positions)",
         "energy: n/a",
     ):
         assert what in said
@@ -132,8 +132,8 @@ def test_the_page_is_well_formed_and_fetches_nothing():
 
 def test_the_page_says_who_is_faster_in_one_sentence():
     assert "a decodes 2 times as fast as b." in page([RUN])
-    unranked = run(row("a"), row("b"), parity=())
-    bare = replace(LOADED, picks=())
+    unranked = run(row("a"), row("b"))
+    bare = replace(LOADED, draws=())
     unranked = replace(unranked, rows=tuple(replace(each, loaded=bare) for each in unranked.rows))
     assert "Nothing here may be ranked" in page([unranked])
 
