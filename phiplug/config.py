@@ -91,7 +91,7 @@ class ConfigFile:
         Raises:
             InvalidParameter: there is no such name, the value is not of its kind, or the file cannot be written.
         """
-        value = value_of(name, text)
+        value = value_of(name, text, beside=self.read().values)
         self._change(None, name, value)
         return value
 
@@ -123,7 +123,7 @@ class ConfigFile:
             return False
         place.pop(name, None) if value is None else place.update({name: value})
         text = _with_line(self._text(), table, name, value)
-        if _toml(text) != expected:
+        if not _says(text, expected):
             raise InvalidParameter("config", f"{self.path}: {name} cannot be changed from here", hint="edit the file")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -145,22 +145,47 @@ class ConfigFile:
             raise InvalidParameter("config", f"{self.path} is no TOML: {error}") from None
 
 
-def value_of(name: str, text: str) -> Value:
-    """Return the value that a text stands for, checked.
+def defaults_for(command: str) -> Mapping[str, Value]:
+    """Return what the user wants of a command, by the names of its parameters; whether to log is asked elsewhere.
+
+    Raises:
+        InvalidParameter: there is a mistake in the file.
+    """
+    values = ConfigFile.of_user().read().values
+    wanted = ENGINE if command == "serve" else KINDS
+    return {name: value for name, value in values.items() if name in wanted and name != "log"}
+
+
+def own_aliases() -> Mapping[str, str]:
+    """Return the user's own names of models, each with its reference.
+
+    Raises:
+        InvalidParameter: there is a mistake in the file.
+    """
+    return ConfigFile.of_user().read().aliases
+
+
+def value_of(name: str, text: str, *, beside: Mapping[str, Value] = MappingProxyType({})) -> Value:
+    """Return the value that a text stands for, checked; of sampling, some go only with others that are set `beside`.
 
     Raises:
         InvalidParameter: there is no such name, or the value makes no sense for it.
     """
-    kind = _kind(name)
+    kind = kind_of(name)
     read: Callable[[str], Any] = _WORDS.__getitem__ if kind is bool else kind  # Any: one of the kinds
     try:
         value = read(text.strip().lower() if kind is bool else text)
     except (KeyError, ValueError):
         raise InvalidParameter(name, f"{text!r} is not {_NOUNS[kind]}") from None
-    return _checked({name: value})[name]
+    return _checked({**beside, name: value})[name]
 
 
-def _kind(name: str) -> type:
+def kind_of(name: str) -> type:
+    """Return of which kind a value is.
+
+    Raises:
+        InvalidParameter: there is no such value.
+    """
     if name in KINDS:
         return KINDS[name]
     import difflib
@@ -173,7 +198,7 @@ def _kind(name: str) -> type:
 def _checked(content: Mapping[str, Any]) -> dict[str, Value]:  # Any: what TOML holds
     """Return the values if each is of its kind and within its range."""
     for name, value in content.items():
-        kind = _kind(name)
+        kind = kind_of(name)
         if type(value) is not kind and not (kind is float and type(value) is int):
             raise InvalidParameter(name, f"{value!r} is not {_NOUNS[kind]}")
         if name in _LEAST:
@@ -210,6 +235,13 @@ def _toml(text: str) -> dict[str, Any]:  # Any: what TOML holds
     return tomllib.loads(text)
 
 
+def _says(text: str, expected: Mapping[str, Any]) -> bool:  # Any: as above
+    try:
+        return _toml(text) == expected
+    except ValueError:
+        return False
+
+
 def _with_line(text: str, table: str | None, name: str, value: Value | None) -> str:
     """Return the text with the line of one value replaced, added or, for None, left out."""
     lines = text.splitlines()
@@ -224,7 +256,7 @@ def _with_line(text: str, table: str | None, name: str, value: Value | None) -> 
         end = next(at for at in heads if at >= begin)
     key = re.compile(rf"\s*([\"']?){re.escape(name)}\1\s*=")
     found = [at for at in range(begin, end) if key.match(lines[at])]
-    written = [] if value is None else [f"{_key(name)} = {_spelt(value)}"]
+    written = [] if value is None else [f"{_key(name)} = {spelt(value)}"]
     if found:
         lines[found[0] : found[0] + 1] = written
     else:
@@ -238,6 +270,6 @@ def _key(name: str) -> str:
     return name if re.fullmatch(r"[\w-]+", name, re.ASCII) else json.dumps(name)
 
 
-def _spelt(value: Value) -> str:
-    """Return a value as TOML has it, where a JSON text is a text too."""
+def spelt(value: Value) -> str:
+    """Return a value as TOML has it, which is as JSON has it."""
     return json.dumps(value, ensure_ascii=False)

@@ -14,7 +14,7 @@ from phiplug.models.cache import FileCache
 from phiplug.spi import LoadOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from phiplug.gguf import Header
@@ -135,6 +135,8 @@ def find(
 ) -> ModelFiles:
     """Find a model's files: what a plugin knows comes first, then paths, aliases, packages and the hub.
 
+    An alias of the user's own is replaced by what it stands for before that.
+
     With `update`, the hub is asked for its newest commit even if the model is here. Where it is not, `before_fetch` is
     called before the hub is asked.
 
@@ -144,6 +146,7 @@ def find(
     """
     from phiplug.models import hub
 
+    reference = _own_aliases().get(reference, reference)
     found = plugins.find_model(reference)
     try:
         return found or hub.resolve(
@@ -169,10 +172,24 @@ def _with_package(error: ModelError, reference: str) -> ModelError:
 
 
 def aliases(plugins: Plugins) -> dict[str, Sequence[str]]:
-    """Return every short name, each with the references that are tried for it; a plugin cannot take ours over."""
+    """Return every short name, each with the references that are tried for it; nobody can take ours over."""
     from phiplug.models.aliases import ALIASES
 
-    return {**plugins.model_aliases(), **{name: alias.references for name, alias in ALIASES.items()}}
+    known = {**plugins.model_aliases(), **{name: alias.references for name, alias in ALIASES.items()}}
+    own = {name: known.get(reference, (reference,)) for name, reference in _own_aliases().items()}
+    return {**own, **known}
+
+
+def _own_aliases() -> Mapping[str, str]:
+    """Return the user's own short names; the file that may have some is not there for most."""
+    from phiplug.places import config_file
+
+    file = config_file()
+    if file is None or not file.exists():
+        return {}
+    from phiplug.config import own_aliases
+
+    return own_aliases()
 
 
 def assemble(

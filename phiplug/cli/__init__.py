@@ -24,6 +24,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from phiplug.errors import PhiplugError, PhiplugWarning, PluginError, outcome_of
+from phiplug.places import config_file
 from phiplug.printable import printable
 
 COMMANDS = {
@@ -33,6 +34,7 @@ COMMANDS = {
     "serve": "Answer HTTP as OpenAI's and Anthropic's servers do.",
     "models": "List, fetch, look into and remove models.",
     "logs": "List, show and search what was asked and answered.",
+    "config": "Show and change what run, chat and serve do by default.",
     "backends": "List the backends and whether they work here.",
     "doctor": "Let every engine compute a token, and report what is here.",
     "cache": "Show what is kept on this machine, and remove it.",
@@ -43,6 +45,9 @@ COMMANDS = {
     "compare": "Compare benchmark runs, across engines and machines.",
 }
 """Our own commands: the module of that name in this package, and what it does."""
+
+WITH_DEFAULTS = ("run", "chat", "serve")
+"""The commands that do as the user's `config.toml` says; those that measure do not."""
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 MISTYPED: Any = typer.BadParameter.__base__  # what typer raises for any command line that it does not take
@@ -90,8 +95,12 @@ class _Commands(TyperGroup):
         return TyperCommand(cmd_name, help=summary) if summary else None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:  # Any: as above
-        """Return the command itself, imported now."""
+        """Return the command itself, imported now; the user's defaults come after its flags and the environment."""
         name, _, rest = super().resolve_command(ctx, args)
+        if name in WITH_DEFAULTS and (file := config_file()) and file.exists():
+            from phiplug.config import defaults_for
+
+            ctx.default_map = {name: dict(defaults_for(name))}
         return name, _imported(name or ""), rest
 
     @cached_property

@@ -18,7 +18,7 @@ import typer
 from phiplug.cli import note
 from phiplug.cli.flags import command_app
 from phiplug.errors import InvalidParameter, PhiplugError
-from phiplug.places import log_file
+from phiplug.places import config_file, log_file
 from phiplug.printable import printable
 
 app = command_app()
@@ -126,6 +126,11 @@ def _size_in_packages() -> int:
     return sum(model.size for model in in_packages())
 
 
+def _size_of_config() -> int:
+    path = config_file()
+    return path.stat().st_size if path and path.exists() else 0
+
+
 ROWS = (
     Kept(
         "measurements",
@@ -142,6 +147,13 @@ ROWS = (
         _hub,
         _partials,
         remove=_remove_partial,
+    ),
+    Kept(
+        "config",
+        "defaults and own names of models",
+        config_file,
+        _size_of_config,
+        removed_by="phiplug config unset NAME",
     ),
     Kept("models", "models in the hub's cache", _hub, _size_in_cache, removed_by="phiplug models rm MODEL"),
     Kept("packages", "models in packages", _packages, _size_in_packages, removed_by="pip uninstall PACKAGE"),
@@ -194,7 +206,7 @@ def _meant(what: str | None) -> list[Kept]:
         names = ", ".join(row.name for row in ROWS if row.removed_by is None)
         raise InvalidParameter("what", f"nothing that is kept is called {what!r}", hint=f"one of {names}")
     if found[0].removed_by is not None:
-        raise InvalidParameter("what", f"{what} stay", hint=f"`{found[0].removed_by}` removes one")
+        raise InvalidParameter("what", f"`clear` leaves {what}", hint=f"`{found[0].removed_by}` removes one")
     return found
 
 

@@ -103,6 +103,9 @@ def _fields(description: ModelDescription) -> Iterator[tuple[str, str]]:
         yield "stop ids", _stops(description.tokenizer)
     yield "source", metadata.source or _UNKNOWN
     yield "licence", metadata.licence or _UNKNOWN
+    if metadata.sampling:
+        said = ", ".join(f"{name} {_number(value)}" for name, value in metadata.sampling.items())
+        yield "sampling", f"{said}: its makers' wish, which is not used; flags or `phiplug config set` are"
     yield "backends", ", ".join(description.backends) or "none takes it"
     yield "chat template", f"{len(description.template.source)} characters" if description.template else "none"
     if description.template and description.template.reasoning:
@@ -141,6 +144,11 @@ def _plain(text: str, style: str = "") -> Text:
 
 def _joined(*parts: object) -> str:
     return ", ".join(str(part) for part in parts if part) or _UNKNOWN
+
+
+def _number(value: object) -> str:
+    """Write a number of a GGUF, which holds float32, without the digits that float64 adds."""
+    return f"{value:.7g}" if isinstance(value, float) else str(value)
 
 
 def _short(count: int) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from phiplug.cli.flags import command_app, template_source
-from phiplug.errors import ModelError, ModelNotFound
+from phiplug.errors import InvalidParameter, ModelError, ModelNotFound
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,6 +83,46 @@ def info(
         modelinfo.print_template(found)
     else:
         modelinfo.print_description(found)
+
+
+@app.command()
+def alias(
+    name: Annotated[str, typer.Argument(help="What you want to write.")],
+    reference: Annotated[str, typer.Argument(help="A path, an alias, hf:owner/repo or package:name/file.gguf.")],
+) -> None:
+    """Give a model a short name of your own."""
+    from pathlib import Path
+
+    from phiplug.cli import note
+    from phiplug.config import ConfigFile
+    from phiplug.load import aliases
+    from phiplug.models.reference import parse
+    from phiplug.plugins import Plugins
+    from phiplug.userfiles import expanded
+
+    file = ConfigFile.of_user()
+    own = file.read().aliases
+    known = {each for each in aliases(Plugins.installed()) if each not in own}
+    if name in known:
+        raise InvalidParameter("alias", f"{name} is the name of another model", hint="choose another")
+    reference = own.get(reference, reference)
+    if parse(reference).kind == "path":
+        reference = str(Path.cwd() / expanded(reference))  # it holds wherever phiplug is called next
+    file.set_alias(name, reference)
+    note(f"{name} stands for {reference}")
+
+
+@app.command()
+def unalias(name: Annotated[str, typer.Argument(help="A short name of your own.")]) -> None:
+    """Remove a short name of your own; the model stays."""
+    from phiplug.cli import note
+    from phiplug.config import ConfigFile
+
+    file = ConfigFile.of_user()
+    if not file.unset_alias(name):
+        own = ", ".join(file.read().aliases) or "there are none"
+        raise InvalidParameter("alias", f"{name} is no short name of your own", hint=own)
+    note(f"{name} is removed")
 
 
 @app.command()

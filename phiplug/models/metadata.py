@@ -7,7 +7,7 @@ weight is read. It knows nothing of tokenizers, templates or engines.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class ModelMetadata:
         tokenizer: of which kind.
         licence: as the files spell it.
         source: who made it, or the page that says so.
+        sampling: how its makers would draw its tokens, by the names of the file; phiplug does not do so.
     """
 
     name: str | None = None
@@ -56,8 +57,10 @@ class ModelMetadata:
     tokenizer: str | None = None
     licence: str | None = None
     source: str | None = None
+    sampling: Mapping[str, str | int | float | bool] = field(default_factory=dict)
 
 
+_SAMPLING = "general.sampling."
 _SOURCES = ("source.url", "source.repo_url", "url", "repo_url", "organization", "author")
 
 
@@ -98,6 +101,11 @@ def _of_gguf(header: Header) -> ModelMetadata:
         tokenizer=_gguf_tokenizer(metadata),
         licence=_text(metadata.get("general.license")),
         source=next(filter(None, (_text(metadata.get(f"general.{key}")) for key in _SOURCES)), None),
+        sampling={
+            key.removeprefix(_SAMPLING): value
+            for key, value in metadata.items()
+            if key.startswith(_SAMPLING) and isinstance(value, str | int | float)
+        },
     )
 
 
