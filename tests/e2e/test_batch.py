@@ -6,10 +6,12 @@ import gzip
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from batches import bad, good
@@ -148,6 +150,15 @@ def test_two_hundred_lines_on_smollm2_do_not_depend_on_slots_order_or_interrupti
     print(f"killed after {there} rows; {ran.err.strip().splitlines()[-1]}")
     assert len(texts[0]) == 200
     assert texts[0] == texts[1]
+
+
+@pytest.mark.slow
+def test_memory_is_flat_over_twenty_thousand_lines():
+    script = Path(__file__).parents[2] / "bench" / "batches.py"
+    ran = subprocess.run([sys.executable, str(script), "memory"], capture_output=True, text=True, check=True)
+    print(ran.stdout)
+    used = {int(rows): float(size) for rows, size in re.findall(r"(\d+) rows: ([\d.]+) MB", ran.stdout)}
+    assert used[20_000] - used[5000] < 8  # MB; an id takes about 85 bytes
 
 
 def test_ctrl_c_finishes_the_open_lines_and_the_rest_is_gone_on_with(popen, phiplug, tmp_path):
