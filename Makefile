@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := phiplug backends tests bench docs
 
-.PHONY: demo test test-page check fix coverage mutate bench bench-mlx soak clean
+.PHONY: demo test test-page check fix coverage mutate bench bench-mlx soak release-check clean
 
 demo: .venv/demo
 	$(BIN)/phiplug run -m smollm2 -b llama-cpp --system "You are a poet." "Write a haiku about ice hockey." -n 80
@@ -71,6 +71,10 @@ bench-mlx: .venv/test
 MINUTES ?= 10
 soak: .venv/test
 	$(BIN)/python -m bench.soak --minutes $(MINUTES)
+
+# What a release would hold, built, and used in a fresh environment on every Python that is here; some minutes.
+release-check:
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) tests/release_check.py
 
 clean:
 	rm -rf .venv dist build
