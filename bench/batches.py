@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from phiplug.batch.asking import Asking, Terms
-from phiplug.batch.conduct import Job, conduct
+from phiplug.batch.conduct import Job, conduct, here
 from phiplug.batch.output import Output
 from phiplug.batch.source import Source
 from phiplug.batch.tasks import TaskReader
@@ -72,7 +72,7 @@ def batch(llm, asked, watch):
         job = job_of(folder, asked, llm.files.reference)
         started = time.perf_counter()
         with Output(str(folder / "out.jsonl")) as output:
-            tally = conduct(job, llm, output, watch)
+            tally = conduct(job, here(job, llm), output, watch)
         seconds = time.perf_counter() - started
     assert (tally.rows, tally.errors) == (len(asked), 0)
     return seconds

@@ -42,6 +42,16 @@ class PhiplugError(Exception):
     def __str__(self) -> str:
         return f"{self.message} ({printable(self.hint)})" if self.hint else self.message
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restored, (type(self), self.args, dict(self.__dict__))
+
+
+def _restored(cls: type[PhiplugError], args: tuple[str, ...], state: dict[str, object]) -> PhiplugError:
+    """Return an error that another process has pickled; its class need not take the arguments of the root."""
+    error = cls.__new__(cls, *args)
+    error.__dict__.update(state)
+    return error
+
 
 class ModelError(PhiplugError):
     """Something about the model's files."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from phiplug.batch.seeds import name_of, seed_of
 from phiplug.batch.tasks import CHAT
@@ -29,10 +29,35 @@ if TYPE_CHECKING:
     from phiplug.batch.tasks import Task
     from phiplug.forms.objects import Body
     from phiplug.forms.problems import Json
-    from phiplug.llm import LLM
+    from phiplug.spi import ModelInfo, Tokenizer
+    from phiplug.text.prompt import PromptEncoder
     from phiplug.types import Request
 
 _RAW = PromptOptions(raw=True)
+
+
+class Model(Protocol):
+    """What is asked: an `LLM`, or a model whose engine is elsewhere."""
+
+    @property
+    def backend(self) -> str:
+        """The name of its backend."""
+        ...
+
+    @property
+    def info(self) -> ModelInfo:
+        """What it says of itself."""
+        ...
+
+    @property
+    def prompts(self) -> PromptEncoder:
+        """Renders and encodes."""
+        ...
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Spells tokens."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +109,7 @@ class Work:
 class Asking:
     """Prepares the lines of a batch for one model."""
 
-    def __init__(self, llm: LLM, terms: Terms) -> None:
+    def __init__(self, llm: Model, terms: Terms) -> None:
         self._llm = llm
         self._terms = terms
         self._spelling: Spelling | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -69,10 +69,32 @@ class Tally:
         self.tokens += row["response"]["body"].get("usage", {}).get("completion_tokens", 0)
 
 
+class Running(Protocol):
+    """What answers tasks: a `Run` here, or a `Spread` over a cluster."""
+
+    @property
+    def open(self) -> int:
+        """How many lines are being computed."""
+        ...
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether it waits for a line; interrupting it then loses nothing."""
+        ...
+
+    def stop(self) -> None:
+        """Begin no further line."""
+        ...
+
+    def rows(self) -> Iterator[Json | None]:
+        """Yield a row for each task, and None where the caller may look around."""
+        ...
+
+
 class Watch(Protocol):
     """Who looks at a batch while it runs."""
 
-    def look(self, run: Run, tally: Tally) -> None:
+    def look(self, run: Running, tally: Tally) -> None:
         """Called after every step and row: show how far it is, and call `run.stop` or raise KeyboardInterrupt."""
         ...
 
@@ -119,8 +141,8 @@ def check_resumed(job: Job, done: Done) -> None:
                 pass
 
 
-def conduct(job: Job, llm: LLM, sink: Sink, watch: Watch) -> Tally:
-    """Answer every line that has no row yet.
+def conduct(job: Job, start: Callable[[Iterator[Task]], Running], sink: Sink, watch: Watch) -> Tally:
+    """Answer every line that has no row yet, by what `start` makes of the tasks.
 
     Raises:
         TooManyErrors: the open rows are written, and no further line was begun.
@@ -130,7 +152,7 @@ def conduct(job: Job, llm: LLM, sink: Sink, watch: Watch) -> Tally:
     tally = Tally(size=job.source.size, started=time.monotonic())
     with job.source.lines() as lines:
         tasks = sink.done.missing(TaskReader(raw=job.raw).read(lines))
-        run = Run(llm, Asking(llm, job.terms), tasks)
+        run = start(tasks)
         for row in run.rows():
             tally.position, tally.skipped = lines.position, sink.done.met
             if row is None:
@@ -144,6 +166,11 @@ def conduct(job: Job, llm: LLM, sink: Sink, watch: Watch) -> Tally:
     if job.max_errors is not None and tally.errors > job.max_errors:
         raise TooManyErrors(f"{tally.errors} lines ended in an error", hint="the rows are written; `resume` goes on")
     return tally
+
+
+def here(job: Job, llm: LLM) -> Callable[[Iterator[Task]], Running]:
+    """Return what `conduct` starts to compute in this process."""
+    return lambda tasks: Run(llm, Asking(llm, job.terms), tasks)
 
 
 def check(job: Job, llm: LLM) -> Iterator[tuple[Task, PhiplugError | None]]:

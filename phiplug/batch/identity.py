@@ -5,18 +5,27 @@ from __future__ import annotations
 import hashlib
 import platform
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from phiplug import __version__
+from phiplug.batch.asking import Model
 from phiplug.errors import ModelError
 from phiplug.models.hub import checksum_of
 
 if TYPE_CHECKING:
-    from phiplug.llm import LLM
     from phiplug.spi import Cache, ModelFiles
 
 
-def computed_by(llm: LLM, cache: Cache) -> dict[str, Any]:  # Any: texts and numbers
+class Found(Model, Protocol):
+    """A model whose files are here."""
+
+    @property
+    def files(self) -> ModelFiles:
+        """Where they are."""
+        ...
+
+
+def computed_by(llm: Found, cache: Cache) -> dict[str, Any]:  # Any: texts and numbers
     """Return what the text of a row depends on beside the row; the model's files are hashed once and remembered."""
     info, template = llm.info, llm.prompts.template
     return {

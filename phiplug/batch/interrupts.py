@@ -10,7 +10,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from phiplug.batch.running import Run
+    from phiplug.batch.conduct import Running
 
 
 class Interrupts:
@@ -27,7 +27,7 @@ class Interrupts:
         """Tell `said` what the first Ctrl-C does."""
         self._said = said
         self._count = 0
-        self._run: Run | None = None
+        self._run: Running | None = None
         self.was_pressed = False
 
     @contextlib.contextmanager
@@ -44,7 +44,7 @@ class Interrupts:
             for each, handler in before.items():
                 signal.signal(each, handler)
 
-    def obey(self, run: Run) -> None:
+    def obey(self, run: Running) -> None:
         """Do what was asked for.
 
         Raises:

@@ -86,7 +86,8 @@ class Source:
     @property
     def is_pipe(self) -> bool:
         """Whether it can be read once only."""
-        return self.path == "-" or not expanded(self.path).is_file()
+        path = expanded(self.path)
+        return self.path == "-" or (path.exists() and not path.is_file() and not path.is_dir())
 
     @property
     def size(self) -> int | None:

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from phiplug.cli import INTERRUPTED, note
+from phiplug.cli import note
+from phiplug.cli.batchrun import agreed, run
 from phiplug.cli.flags import MODEL, OUTPUT, PROMPT, SAMPLING, LoadFlags, command_app, takes
 from phiplug.errors import InvalidParameter, PhiplugWarning, UnsupportedParameter
 
 if TYPE_CHECKING:
-    from phiplug.batch.conduct import Job, Tally
+    from phiplug.batch.conduct import Job
     from phiplug.batch.ledger import Contract
     from phiplug.batch.output import Output, Pipe
     from phiplug.llm import LLM
@@ -66,6 +67,17 @@ class BatchFlags:
         ),
     ] = None
     raw: Annotated[bool, typer.Option("--raw", rich_help_panel=PROMPT, help="Continue the plain prompts.")] = False
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray", rich_help_panel=BATCH, help="A cluster's address; local begins one.", show_default="none"
+        ),
+    ] = None
+    actors: Annotated[int, typer.Option("--actors", min=1, rich_help_panel=BATCH, help="Engines on the cluster.")] = 1
+    actor_cpus: Annotated[
+        float | None,
+        typer.Option("--actor-cpus", min=0, rich_help_panel=BATCH, help="Each asks for.", show_default="its threads"),
+    ] = None
     column: Annotated[str, typer.Option("--column", rich_help_panel=PROMPT, help="Of CSV or Parquet: the prompts.")] = (
         "prompt"
     )
@@ -82,7 +94,9 @@ def batch(
     file: Annotated[str, typer.Argument(help="JSON Lines, CSV, TSV or Parquet, also .gz; - is standard input.")],
 ) -> None:
     """Answer every line of a file, each in a row of its own."""
+    from phiplug.batch.conduct import here
     from phiplug.batch.source import Columns, Source
+    from phiplug.cli.batchray import spread_over
 
     _refuse(flags)
     source = Source(file, Columns(flags.column, flags.id_column))
@@ -92,14 +106,17 @@ def batch(
     warnings.simplefilter("default", PhiplugWarning)  # each text once, not once for each line
     with ExitStack() as stack:
         sink = None if flags.dry_run else stack.enter_context(_sink(flags))
+        if flags.ray is not None and sink is not None:
+            run(*spread_over(load, flags, source, sink, stack), sink)
+            return
         llm = stack.enter_context(_loaded(load, flags.slots))
         job, contract = _planned(llm, source, flags)
         if sink is None:
             _check(job, llm)
             return
-        job = _agreed(job, contract, sink, flags)
+        job = agreed(job, contract, sink, mixed=flags.mixed)
         note(_described(llm, flags))
-        _run(job, llm, sink)
+        run(job, here(job, llm), sink)
 
 
 def _refuse(flags: BatchFlags) -> None:
@@ -112,6 +129,8 @@ def _refuse(flags: BatchFlags) -> None:
         raise InvalidParameter("output", "is missing", hint="-o names the file of the rows")
     if flags.output is not None and flags.output.endswith(".gz"):
         raise InvalidParameter("output", "rows are not compressed", hint="pipe them: -o - | gzip")
+    if flags.ray is not None and flags.dry_run:
+        raise InvalidParameter("dry_run", "is checked on this machine", hint="drop --ray")
     if flags.output == "-" and flags.resume:
         raise InvalidParameter("resume", "needs an output that can be read")
 
@@ -160,24 +179,6 @@ def _planned(llm: LLM, source: Any, flags: BatchFlags) -> tuple[Job, Contract]: 
     return Job(source, terms, flags.raw, flags.max_errors, contract.computed_by if flags.mixed else None), contract
 
 
-def _agreed(job: Job, contract: Contract, sink: Output | Pipe, flags: BatchFlags) -> Job:
-    """Compare with what an earlier run wrote, or write down the terms of this one."""
-    from phiplug.batch.conduct import check_resumed
-    from phiplug.batch.ledger import Contract, contract_path
-    from phiplug.batch.output import Output
-
-    if not isinstance(sink, Output):
-        return job
-    path = contract_path(sink.path)
-    if not len(sink.done):
-        contract.write(path)
-        return job
-    earlier = Contract.read(path)
-    earlier.require(contract, mixed=flags.mixed)
-    check_resumed(job, sink.done)
-    return replace(job, terms=replace(job.terms, created=earlier.created))
-
-
 def _described(llm: LLM, flags: BatchFlags) -> str:
     counted = f", {llm.info.threads} thread{'s' * (llm.info.threads > 1)}" if llm.info.threads else ""
     return f"{llm.files.reference}: {llm.backend} on {llm.info.device}{counted}; {flags.slots} slots; seed {flags.seed}"
@@ -195,24 +196,3 @@ def _check(job: Job, llm: LLM) -> None:
             called = "" if task.custom_id is None else f" ({json.dumps(task.custom_id, ensure_ascii=False)})"
             typer.echo(f"line {task.line}{called}: {error}")
     typer.echo(f"{lines} lines, {wrong} of them wrong; nothing was computed")
-
-
-def _run(job: Job, llm: LLM, sink: Output | Pipe) -> None:
-    from phiplug.batch.conduct import conduct
-    from phiplug.batch.interrupts import Interrupts
-    from phiplug.cli.batchprogress import Screen, summary
-
-    with Screen() as screen:
-        interrupts = Interrupts(screen.say)
-
-        class Watch:
-            def look(self, run: Any, tally: Tally) -> None:  # Any: a Run
-                screen.show(run, tally)
-                interrupts.obey(run)
-
-        with interrupts.listening():
-            tally = conduct(job, llm, sink, Watch())
-    note(summary(tally, time.monotonic()))
-    if interrupts.was_pressed:
-        note("interrupted; --resume goes on")
-        raise typer.Exit(INTERRUPTED)

@@ -11,8 +11,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from phiplug.batch.conduct import Tally
-    from phiplug.batch.running import Run
+    from phiplug.batch.conduct import Running, Tally
 
 EVERY_S = 0.5
 
@@ -25,7 +24,7 @@ class Screen:
         self._shown = -EVERY_S
         self._is_terminal = sys.stderr is not None and sys.stderr.isatty()
 
-    def show(self, run: Run, tally: Tally) -> None:
+    def show(self, run: Running, tally: Tally) -> None:
         """Show how far it is, unless that was done just now."""
         now = self._clock()
         if self._is_terminal and now - self._shown >= EVERY_S:

@@ -249,6 +249,8 @@ def test_too_many_errors_end_a_batch_with_one(phiplug, tmp_path):
 
 @pytest.mark.parametrize(("arguments", "said"), [
     ((), "output: is missing"),
+    (("-o", "out.jsonl"), "none.jsonl cannot be read"),
+    (("--dry-run", "--ray", "local"), "drop --ray"),
     (("-o", "rows.jsonl.gz"), "not compressed"),
     (("-o", "-", "--resume"), "needs an output that can be read"),
     (("-o", "out.jsonl", "--threads", "2"), "threads"),
@@ -256,7 +258,8 @@ def test_too_many_errors_end_a_batch_with_one(phiplug, tmp_path):
 ])  # fmt: skip
 def test_what_does_not_go_together_is_refused_in_one_line(phiplug, tmp_path, monkeypatch, arguments, said):
     monkeypatch.chdir(tmp_path)
-    ran = phiplug("batch", write(tmp_path / "in.jsonl", good(1)), *arguments, *TOY)
+    write(tmp_path / "in.jsonl", good(1))
+    ran = phiplug("batch", "none.jsonl" if "none" in said else "in.jsonl", *arguments, *TOY)
     assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
     assert said in ran.err
     assert not (tmp_path / "out.jsonl").exists()

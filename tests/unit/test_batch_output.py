@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from phiplug.batch import output as module
 from phiplug.batch.asking import Terms
-from phiplug.batch.conduct import Job, TooManyErrors, check, check_resumed, conduct
+from phiplug.batch.conduct import Job, TooManyErrors, check, check_resumed, conduct, here
 from phiplug.batch.identity import computed_by, processor
 from phiplug.batch.interrupts import Interrupts
 from phiplug.batch.ledger import Contract, Done, contract_path
@@ -170,7 +170,7 @@ def test_what_is_missing_is_computed_and_the_rows_are_those_of_one_run(tmp_path,
     path.write_bytes(b"".join(ROWS[:3]))
     with Output(str(path), resume=True) as output:
         check_resumed(asked, output.done)
-        tally = conduct(asked, llm(), output, Nobody())
+        tally = conduct(asked, here(asked, llm()), output, Nobody())
     assert (tally.rows, tally.skipped, tally.errors) == (17, 3, 0)
     found = sorted((json.loads(line) for line in path.read_bytes().splitlines()), key=lambda row: row["line"])
     assert [compared(row) for row in found] == [
@@ -186,8 +186,9 @@ def test_a_changed_input_is_refused_before_anything_is_computed(tmp_path, path):
 
 def test_a_run_stops_after_too_many_errors_and_its_rows_stand(tmp_path, path):
     lines = [{"prompt": "a", "max_tokens": 2}, {"prompt": ""}, {"prompt": ""}, *good(600)]
+    asked = job(tmp_path, lines, max_errors=1)
     with Output(str(path)) as output, pytest.raises(TooManyErrors, match="2 lines"):
-        conduct(job(tmp_path, lines, max_errors=1), llm(), output, Nobody())
+        conduct(asked, here(asked, llm()), output, Nobody())
     assert 2 <= path.read_bytes().count(b"\n") < 300
 
 
@@ -213,7 +214,7 @@ def test_rows_of_a_pipe_come_out_as_they_end(tmp_path):
 def test_mixed_rows_say_what_computed_them(tmp_path, path):
     asked = job(tmp_path, good(1), computed_by={"backend": "toy"})
     with Output(str(path)) as output:
-        conduct(asked, llm(), output, Nobody())
+        conduct(asked, here(asked, llm()), output, Nobody())
     assert json.loads(path.read_bytes())["computed_by"] == {"backend": "toy"}
 
 
