@@ -47,6 +47,8 @@ CONTROLS = {
     "phi-4-mini": ("<|tool_call|>", "<|/tool_call|>"),
     "phi-4-mini-list": ("<|tool_call|>", "<|/tool_call|>"),
     "hermes": ("<tool_call>", "</tool_call>"),
+    "apriel": ("<tool_calls>", "</tool_calls>"),
+    "granite-3": ("<|tool_call|>",),
     "qwen3-coder": ("<tool_call>", "</tool_call>"),
 }
 """The markers that are control tokens in some vocabulary of a model that has the form."""
@@ -57,6 +59,8 @@ OUTPUTS = {
     "hermes": f"<tool_call>\n{_JSON}\n</tool_call>\n<tool_call>\n{_NOW}\n</tool_call>",
     "qwen3-coder": '<tool_call>\n<function=get_weather>\n<parameter=city>\nOs"lo\n</parameter>\n<parameter=days>\n2\n'
     "</parameter>\n</function>\n</tool_call>\n<tool_call>\n<function=now>\n</function>\n</tool_call>",
+    "apriel": f"<tool_calls>[{_JSON}, {_NOW}]</tool_calls>",
+    "granite-3": f"<|tool_call|>[{_JSON}, {_NOW}]",
     "llama-3": f"{_JSON}; {_NOW}".replace("arguments", "parameters"),
     "mistral": f"[TOOL_CALLS]get_weather[ARGS]{ARGUMENTS}[TOOL_CALLS]now[ARGS]{{}}",
     "mistral-list": f"[TOOL_CALLS] [{_JSON}, {_NOW}]",
@@ -81,11 +85,20 @@ def calls_in(name):
 def accepts(tokenizer, given, said):
     """Return whether a text, token by token, is an answer that the grammar of a markup allows."""
     guide = Grammars(tokenizer, tokenizer.vocab_size).guide(None, given)
-    for token in tokenizer.encode(said):
+    for token in _in_an_answer(tokenizer, said):
         if guide.forbidden()[token]:
             return False
         guide.accept(token)
     return guide.is_complete
+
+
+def _in_an_answer(tokenizer, said):
+    """The ids of a text, without the space that SentencePiece puts before it."""
+    ids = tokenizer.encode(said)
+    if not tokenizer.token_bytes(ids[0]).startswith(b" "):
+        return ids
+    before = tokenizer.encode("\x02")
+    return tokenizer.encode("\x02" + said)[len(before) :]
 
 
 def _without_days(said):

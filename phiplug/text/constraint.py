@@ -11,6 +11,7 @@ import queue
 import threading
 import warnings
 from collections import OrderedDict
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -262,9 +263,32 @@ class _Vocabulary:
         """
         if not isinstance(text, str):
             raise TypeError(text)  # it tries bytes first
-        ids = self._tokenizer.encode(self._before + text, parse_special=False)
-        begin = len(self._tokenizer.encode(self._before, parse_special=False)) if self._before else 0
-        return ids[begin:] if self._spell(text, ids[begin:]) else self._tokenizer.encode(text, parse_special=False)
+        for before in dict.fromkeys((self._before, "")):
+            begin = len(self._tokenizer.encode(before, parse_special=False)) if before else 0
+            ids = self._tokenizer.encode(before + text, parse_special=False)[begin:]
+            if self._spell(text, ids):
+                return ids
+        return self._greedily(text.encode())
+
+    def _greedily(self, spelled: bytes) -> list[int]:
+        """Take the longest token again and again: SentencePiece cannot cut "\u2581", which it reads as a space."""
+        found: list[int] = []
+        while spelled:
+            ends = range(min(len(spelled), self._longest), 0, -1)
+            end = next((end for end in ends if spelled[:end] in self._ids), 0)
+            if not end:
+                break
+            found.append(self._ids[spelled[:end]])
+            spelled = spelled[end:]
+        return found
+
+    @cached_property
+    def _ids(self) -> dict[bytes, int]:
+        return {spelled: token for token, spelled in enumerate(self.tokens) if spelled}
+
+    @cached_property
+    def _longest(self) -> int:
+        return max(map(len, self.tokens))
 
     def _spell(self, text: str, ids: list[int]) -> bool:
         return max(ids, default=0) < self.eos_token_id and b"".join(self.tokens[each] for each in ids) == text.encode()

@@ -7,12 +7,15 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+import tiny
 from tool_formats import NOW, OUTPUTS, ROWS, VERDICTS, WEATHER, accepts
+from varied import varied
 
+from phiplug.gguf import read_header
 from phiplug.markup import Markup, ToolUse
 from phiplug.spi import ModelFiles
 from phiplug.text.template import ChatTemplate
-from phiplug.text.tokenizer import load_tokenizer
+from phiplug.text.tokenizer import load_tokenizer, tokenizer_of
 from phiplug.types import Message
 
 SOURCE = Path(__file__).parents[3] / "shared" / "golden" / "chat_templates.json"
@@ -61,13 +64,19 @@ def test_a_conversation_with_tools_renders_as_in_transformers(row):
     assert rendered == row.get("hf_render", row.get("expected"))
 
 
-@pytest.fixture(scope="module")
-def tokenizer(smollm2):
-    return load_tokenizer(ModelFiles("smollm2", smollm2, "gguf"))
+@pytest.fixture(scope="module", params=["smollm2", "sentencepiece"])
+def tokenizer(request, tmp_path_factory):
+    if request.param == "smollm2":
+        return load_tokenizer(ModelFiles("smollm2", request.getfixturevalue("smollm2"), "gguf"))
+    tokens = tiny.trained_sentencepiece(varied(300, seed=1, more=("hello world",)), 700, {})
+    path = tiny.write_vocabulary(tmp_path_factory.mktemp("vocabulary") / "vocabulary.gguf", tokens)
+    return tokenizer_of(read_header(path))
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_the_verdicts_are_those_of_a_vocabulary_of_bytes(tokenizer, name):
+    if tokenizer.encode("\u2581") == tokenizer.encode(" ") and "\u2581" in OUTPUTS[name]:
+        pytest.skip("SentencePiece cannot cut this text: it takes the low block for a space")
     given = Markup(tools=ToolUse(ROWS[name], (WEATHER, NOW), required=True))
     for change, holds in VERDICTS.values():
         assert accepts(tokenizer, given, change(OUTPUTS[name])) == holds

@@ -167,7 +167,7 @@ def test_a_template_that_is_invalid_hides_nothing_else(phiplug, smollm2, tmp_pat
 
 
 def test_the_forms_of_reasoning_and_of_calls_are_shown(phiplug, tmp_path):
-    (tmp_path / "t.jinja").write_text("{{ messages[0].content }}{# <think> </think> <tool_call> #}")
+    (tmp_path / "t.jinja").write_text('{{ messages[0].content }}{# <think> </think> <tool_call> "arguments" #}')
     flags = ("toy", "--chat-template", str(tmp_path / "t.jinja"))
     report = info(phiplug, *flags)["template"]
     assert (report["reasoning"], report["tools"]) == (["<think>", "</think>"], "hermes")

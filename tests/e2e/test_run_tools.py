@@ -14,7 +14,7 @@ TOOL = {
         "parameters": {"type": "object", "properties": {"zone": {"enum": ["UTC", "CET"]}}, "required": ["zone"]},
     },
 }
-TEMPLATE = "{{ tools | tojson }}{{ messages[0].content }}{# <tool_call> #}"
+TEMPLATE = '{{ tools | tojson }}{{ messages[0].content }}{# <tool_call> "arguments" #}'
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ FUNCTION = {"name": "now", "description": "Tells the time.", "parameters": SCHEM
 TEMPLATE = (
     "{{ tools | tojson }}{% for m in messages %}{{ m.role }}:{{ m.content }}{{ m.tool_call_id }}"
     "{% for c in m.tool_calls %}<tool_call>{{ c.function | tojson }}</tool_call>{% endfor %}\n{% endfor %}"
+    '{# {"name": ..., "arguments": ...} #}'
 )
 
 

@@ -290,7 +290,8 @@ def sentencepiece(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "expression", ["hello world [ab], the end", " hello [ab] world", "[ab]日本語 😀 é", "x[ab]\n\n  y"]
+    "expression",
+    ["hello world [ab], the end", "\u2581[ab]\u2581 the", " hello [ab] world", "[ab]日本語 😀 é", "x[ab]\n\n  y"],
 )
 def test_sentencepiece_puts_no_space_where_the_grammar_has_none(sentencepiece, expression):
     for force in (True, False):

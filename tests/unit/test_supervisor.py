@@ -283,7 +283,7 @@ def test_a_constraint_that_cannot_be_kept_is_refused_before_any_event():
 
 def test_a_tool_whose_schema_cannot_be_kept_is_refused_before_any_event():
     tool = Tool("now", parameters={"type": "object", "properties": {"a": {"not": {}}}}, strict=True)
-    markup = Markup(tools=ToolUse(format_of("<tool_call>"), (tool,), required=True))
+    markup = Markup(tools=ToolUse(format_of('<tool_call>{"name": "", "arguments": {}}'), (tool,), required=True))
 
     async def act(supervisor):
         with pytest.raises(InvalidParameter, match="tools: Unimplemented keys"):
@@ -294,7 +294,9 @@ def test_a_tool_whose_schema_cannot_be_kept_is_refused_before_any_event():
     assert all(error is None for _, error in on_stage(Stage(), act))
 
 
-CALLS = Markup(tools=ToolUse(format_of("<tool_call>"), (Tool("now"),), required=True, parallel=False))
+CALLS = Markup(
+    tools=ToolUse(format_of('<tool_call>{"name": "", "arguments": {}}'), (Tool("now"),), required=True, parallel=False)
+)
 
 
 def test_a_call_comes_from_the_worker_and_is_the_same_after_its_death():

@@ -176,6 +176,7 @@ SHOWING = (
     "{% for m in messages %}{{ m.role }}:{{ m.content }}"
     "{% for c in m.tool_calls %}<tool_call>{{ c.function | tojson }}</tool_call>{{ c.id }}{% endfor %}"
     "{% if m.tool_call_id %}({{ m.tool_call_id }} {{ m.name }}){% endif %};{% endfor %}"
+    '{# {"name": ..., "arguments": ...} #}'
 )
 
 
@@ -207,9 +208,10 @@ def test_a_template_that_joins_arguments_to_a_text_gets_text():
     assert '{"a": 1}' in model(template).render([Message("user", "?"), Message("assistant", "", tool_calls=(call,))])
 
 
-@pytest.mark.parametrize("source", ["{{ xml_tools }}<tool_call>", "{{ functions }}<tool_call>"])
+@pytest.mark.parametrize("source", ["{{ xml_tools }}", "{{ functions }}"])
 def test_some_templates_read_tools_by_another_name(source):
-    assert "get_weather" in model(source + "{{ messages[0].content }}").render("?", PromptOptions(tools=TOOLS))
+    template = source + '{{ messages[0].content }}{# <tool_call> "arguments" #}'
+    assert "get_weather" in model(template).render("?", PromptOptions(tools=TOOLS))
 
 
 def test_tools_are_options_of_a_stream():
@@ -228,7 +230,7 @@ def test_tools_are_options_of_a_stream():
 REFUSED = {
     "a template that shows no tools": (
         {"tools": TOOLS},
-        "{{ messages[0].content }}<tool_call>",
+        '{{ messages[0].content }}<tool_call>{# "arguments" #}',
         "not show get_weather",
     ),
     "an unknown form": (
@@ -322,6 +324,24 @@ def test_what_a_schema_says_and_nothing_enforces_is_a_warning_unless_it_is_stric
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 def test_a_template_shows_the_form_by_its_texts(row):
     assert format_of(" ".join(row.shown_by)).name == row.name
+
+
+SHOWN = {
+    '<tool_call>\\n{\\"name\\": <function-name>, \\"arguments\\": <args-json-object>}\\n</tool_call>': "hermes",
+    "{{ '<tool_call>' + name }}<arg_key>{{ key }}</arg_key><arg_value>{{ value }}</arg_value></tool_call>": None,
+    "{% set begin = ns ~ '<tool_call>' %}{{ begin ~ '<invoke name=' ~ name }}": None,
+    'in <tool_call></tool_call>: <tool_calls>[{"name": <name>, "arguments": <arguments>}]</tool_calls>': "apriel",
+    "<|start_of_role|>respond only with <|tool_call|> followed by a JSON list of tools": "granite-3",
+    '"<|start|>assistant to=" }}{{ "functions." + call.name + "<|channel|>commentary "': "gpt-oss",
+    "<function=name><parameter=key>value</parameter></function>": None,
+}
+"""How templates show a call, or tell the model to write one; None for forms that are not known here."""
+
+
+@pytest.mark.parametrize("shown", SHOWN)
+def test_a_form_is_told_from_others_that_share_its_marker(shown):
+    found = format_of(shown)
+    assert (found and found.name) == SHOWN[shown]
 
 
 def test_a_plugins_form_comes_first():

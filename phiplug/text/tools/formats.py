@@ -17,7 +17,7 @@ _CALL_SEPARATOR = "<\uff5ctool\u2581sep\uff5c>"
 
 _HERMES = ToolFormat(
     "hermes",
-    ("<tool_call>",),
+    ("<tool_call>", '"arguments'),  # GLM and MiniMax write keys and values of their own after the same marker
     "<tool_call>",
     before_name=' { "name" : "',
     after_name='" , "arguments" : ',
@@ -48,7 +48,7 @@ _DEEPSEEK = ToolFormat(
 FORMATS = (
     ToolFormat(
         "gpt-oss",
-        ("<|channel|>", "to=functions."),
+        ("<|channel|>commentary", "functions."),
         "<|channel|>commentary to=functions.",
         before_name="",
         after_name=" <|constrain|>json<|message|>",
@@ -73,7 +73,25 @@ FORMATS = (
         end=" </tool_call>",
         arguments="parameters",
     ),
+    replace(
+        _HERMES,
+        name="apriel",
+        shown_by=("<tool_calls>[", '"arguments'),
+        begin="<tool_calls>",
+        open=" [",
+        between=" , ",
+        end=" ]</tool_calls>",
+    ),
     _HERMES,
+    replace(
+        _HERMES,
+        name="granite-3",
+        shown_by=("<|tool_call|>", "<|start_of_role|>"),
+        begin="<|tool_call|>",
+        open=" [",
+        between=" , ",
+        end=" ]",
+    ),
     replace(
         _HERMES,
         name="phi-4-mini-list",
