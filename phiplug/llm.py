@@ -209,7 +209,7 @@ class LLM:
             repeatable=sampling.repeats,
             logprobs=logprobs,
             may_autotune=not sampling.repeats,
-            templated=not options.raw,
+            templated=not (options.raw or options.prefill),
             markup=markup,
         )
 

@@ -42,6 +42,8 @@ COMMANDS = {  # of README's list, each in a form that needs no weights
     "bench": ("bench", "-m", "toy", "-b", "toy", "--rounds", "2", "--prompt-tokens", "16", "--gen-tokens", "4",
               "-o", "run.json"),
     "compare": ("compare", "run.json", "run.json"),
+    "help": ("help", "run"),
+    "version": ("version",),
 }  # fmt: skip
 
 

@@ -43,6 +43,8 @@ COMMANDS = {
     "parity": "Measure how far two engines agree.",
     "bench": "Measure how fast engines run one model.",
     "compare": "Compare benchmark runs, across engines and machines.",
+    "help": "Show the help of a command.",
+    "version": "Print the version.",
 }
 """Our own commands: the module of that name in this package, and what it does."""
 
@@ -79,9 +81,9 @@ class _Commands(TyperGroup):
             if not message or "\n" in message:  # no command at all: typer's message is the help
                 error.show()
             else:
-                message = message[0].lower() + message[1:].rstrip(".")
+                message = message[0].lower() + message[1:].partition(". Did you mean")[0].rstrip(".")
                 command = error.ctx.command_path if error.ctx else _command(sys.argv)
-                complain(UsageError(message, hint=_advice(message, command) or f"see {command} --help"))
+                complain(UsageError(message, hint=_advice(message, command, error.ctx) or f"see {command} --help"))
             code = error.exit_code
         sys.exit(code)
 
@@ -150,10 +152,15 @@ def _command(arguments: list[str]) -> str:
     return " ".join(["phiplug", *named])
 
 
-def _advice(message: str, command: str) -> str | None:
-    """Return what to write instead of a prompt of several words, which the shell takes apart."""
+def _advice(message: str, command: str, ctx: Any) -> str | None:  # Any: click's context
+    """Return what to write instead of a mistyped command, or of a prompt of words that the shell takes apart."""
     if "unexpected extra argument" in message and command == "phiplug run":
         return "put a prompt of several words in quotes"
+    if (mistyped := re.match("no such command '(.+)'", message)) and ctx:
+        import difflib
+
+        near = difflib.get_close_matches(mistyped[1], ctx.command.list_commands(ctx), n=1)
+        return f"did you mean {command} {near[0]}?" if near else None
     return None
 
 
@@ -171,7 +178,7 @@ def _imported(name: str) -> Any:  # Any: click's command, which typer keeps priv
 app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # importing rich's Markdown would take a third of --help's time
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -13,8 +13,8 @@ from typing import Annotated
 import typer
 
 from phiplug.cli import note
-from phiplug.cli.flags import OUTPUT, PROMPT, LoadFlags, SamplingFlags, command_app, takes
-from phiplug.cli.journal import LogFlags
+from phiplug.cli.asking import AskFlags
+from phiplug.cli.flags import OUTPUT, LoadFlags, SamplingFlags, command_app, takes
 from phiplug.cli.reasoning import ReasoningFlags
 from phiplug.cli.stdin import piped_lines
 from phiplug.cli.template import TemplateFlags
@@ -26,15 +26,9 @@ GREETING = "/help lists the commands · Ctrl-C stops an answer · Ctrl-D leaves"
 
 
 @dataclass(frozen=True, slots=True)
-class ChatFlags(LogFlags):
-    """What `chat` begins with, and whether it is logged."""
+class ChatFlags(AskFlags):
+    """What `chat` begins with, how it prints, and whether it is logged."""
 
-    system: Annotated[
-        str | None, typer.Option("-s", "--system", rich_help_panel=PROMPT, help="A system message.", show_default=False)
-    ] = None
-    strict_content: Annotated[
-        bool, typer.Option("--strict-content", rich_help_panel=PROMPT, help="Refuse control tokens in a message.")
-    ] = False
     max_tokens: Annotated[
         int, typer.Option("-n", "--max-tokens", "--sample-len", rich_help_panel=OUTPUT, help="At most so many a turn.")
     ] = 512
@@ -62,10 +56,11 @@ def chat(
         sampling.params(), flags.max_tokens, tuple(flags.stop or ()), flags.strict_content, template.variables()
     )
     reasoning.printer()
+    system = flags.system_text()
     interactive = is_interactive()
     with flags.journal("chat") as journal:
         journal.begin()
-        conversation = Conversation(load.load(), system=flags.system, options=options)
+        conversation = Conversation(load.load(), system=system, options=options)
         session = Session(
             conversation,
             load,

@@ -71,11 +71,12 @@ def is_on(flag: bool | None = None) -> tuple[bool, str]:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked: the user's message or the raw text, and the system message."""
+    """What is asked: the user's message or the raw text, the system message, and how the answer is to begin."""
 
     prompt: str
     system: str | None = None
     raw: bool = False
+    prefill: str = ""
 
 
 class Journal:
@@ -132,7 +133,7 @@ class Journal:
             llm.files.reference,
             llm.backend,
             question.prompt,
-            "".join(chunk.text for chunk in chunks),
+            question.prefill + "".join(chunk.text for chunk in chunks),
             question.system,
             "".join(chunk.reasoning for chunk in chunks),
             details,

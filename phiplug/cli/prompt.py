@@ -9,7 +9,7 @@ from phiplug.cli.stdin import piped_input, standard_input
 from phiplug.userfiles import expanded, read_text
 
 
-def prompt_text(argument: str | None, file: str | None) -> str:
+def prompt_text(argument: str | None, file: str | None, *, quiet: bool = False) -> str:
     """Return the prompt; a blank line stands between two parts, and one that stands alone is left as it is.
 
     Raises:
@@ -21,7 +21,7 @@ def prompt_text(argument: str | None, file: str | None) -> str:
         piped = piped_input("prompt")
     if argument is None and file is None and not piped:
         raise MISTYPED("missing argument 'prompt'")
-    if argument:
+    if argument and not quiet:
         _name_the_flag_for_files(argument)
     parts = [part for part in (piped, "" if file is None else read_text("file", file), argument) if part]
     return "\n\n".join([part.rstrip("\r\n") for part in parts[:-1]] + parts[-1:])

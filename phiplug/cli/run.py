@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from phiplug.cli import note
+from phiplug.cli.asking import AskFlags
 from phiplug.cli.constraints import ConstraintFlags, cut_off
 from phiplug.cli.flags import OUTPUT, PROMPT, LoadFlags, SamplingFlags, command_app, takes
-from phiplug.cli.journal import Journal, LogFlags, Question
+from phiplug.cli.journal import Journal, Question
 from phiplug.cli.logprobs import show_logprobs
 from phiplug.cli.prompt import prompt_text
 from phiplug.cli.reasoning import ReasoningFlags
@@ -39,22 +41,20 @@ MOST_SLOTS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class RunFlags(LogFlags):
+class RunFlags(AskFlags):
     """What `run` asks, how it prints, and whether it is logged."""
 
     file: Annotated[
         str | None,
         typer.Option("-f", "--file", rich_help_panel=PROMPT, help="Read the prompt from a file.", show_default=False),
     ] = None
-    system: Annotated[
-        str | None, typer.Option("-s", "--system", rich_help_panel=PROMPT, help="A system message.", show_default=False)
+    prefill: Annotated[
+        str | None,
+        typer.Option("--prefill", rich_help_panel=PROMPT, help="The answer's beginning.", show_default=False),
     ] = None
     raw: Annotated[bool, typer.Option("--raw", rich_help_panel=PROMPT, help="No chat template: continue the text.")] = (
         False
     )
-    strict_content: Annotated[
-        bool, typer.Option("--strict-content", rich_help_panel=PROMPT, help="Refuse control tokens in the prompt.")
-    ] = False
     max_tokens: Annotated[
         int, typer.Option("-n", "--max-tokens", "--sample-len", rich_help_panel=OUTPUT, help="At most so many.")
     ] = 512
@@ -82,6 +82,12 @@ class RunFlags(LogFlags):
     ] = None
     raw_output: Annotated[
         bool, typer.Option("--raw-output", rich_help_panel=OUTPUT, help="Keep escape sequences on a terminal.")
+    ] = False
+    quiet: Annotated[
+        bool, typer.Option("-q", "--quiet", rich_help_panel=OUTPUT, help="No statistics and no advice.")
+    ] = False
+    usage: Annotated[
+        bool, typer.Option("--usage", rich_help_panel=OUTPUT, help="Statistics, also where stdout is no terminal.")
     ] = False
     as_json: Annotated[bool, typer.Option("--json", rich_help_panel=OUTPUT, help="One line with everything.")] = False
 
@@ -113,11 +119,12 @@ def run(
     params = sampling.params()  # what is out of range is said before a model is loaded
     reasoning.printer()
     constraint = form.constraint()
-    _refuse_for_raw(load, flags, template)
-    options = template.options(raw=flags.raw, strict_content=flags.strict_content)
-    text = prompt_text(prompt, flags.file)
-    asked = _messages(text, flags)
-    question = Question(text, flags.system, flags.raw)
+    system = flags.system_text()
+    _refuse(load, flags, template, form)
+    options = template.options(raw=flags.raw, strict_content=flags.strict_content, prefill=flags.prefill or "")
+    text = prompt_text(prompt, flags.file, quiet=flags.quiet)
+    asked = _messages(text, system)
+    question = Question(text, system, flags.raw, flags.prefill or "")
     with flags.journal("run") as journal, load.load(slots=min(flags.choices or 1, MOST_SLOTS)) as llm:
         request = replace(_request(llm, asked, params, options, flags), constraint=constraint)
         answers = Answers(llm, llm.submit_choices(request, flags.choices or 1), question, journal)
@@ -127,28 +134,34 @@ def run(
         raise typer.Exit(1)
 
 
-def _refuse_for_raw(load: LoadFlags, flags: RunFlags, template: ToolFlags) -> None:
-    """Refuse the flags that mean nothing for a prompt without messages."""
+def _refuse(load: LoadFlags, flags: RunFlags, template: ToolFlags, form: ConstraintFlags) -> None:
+    """Refuse flags that mean nothing together."""
     for name, given in (
         ("system", flags.system is not None),
+        ("system_file", flags.system_file is not None),
         ("strict_content", flags.strict_content),
         ("chat_template", load.chat_template is not None),
         ("template_var", bool(template.template_var)),
         ("tools", template.tools is not None),
+        ("prefill", flags.prefill is not None),
     ):
         if flags.raw and given:
             raise InvalidParameter(name, "a raw prompt has no messages", hint="drop it, or --raw")
+    if flags.prefill and form.constraint():
+        raise InvalidParameter("prefill", "an answer of a form begins as the form says", hint="drop one of them")
+    if flags.quiet and flags.usage:
+        raise InvalidParameter("usage", "`quiet` is given too", hint="drop one of them")
 
 
-def _messages(text: str, flags: RunFlags) -> str | list[Message]:
+def _messages(text: str, system: str | None) -> str | list[Message]:
     """Return what is asked: a text, or a conversation where there is a system message."""
     from phiplug.types import Message
 
-    if flags.system is None:
+    if system is None:
         return text
     if not text:
         raise InvalidParameter("prompt", "is empty")
-    return [Message("system", flags.system), Message("user", text)]
+    return [Message("system", system), Message("user", text)]
 
 
 def _request(
@@ -168,7 +181,8 @@ def _print_json(answers: Answers, flags: RunFlags) -> bool:
         ):
             chunks.extend(stream)
         completion = Completion.of(stream.request, chunks)
-        reports.append(report(answers.llm, stream.request, completion))
+        begun = {"prefill": flags.prefill} if flags.prefill else {}
+        reports.append(report(answers.llm, stream.request, completion) | begun)
     typer.echo(json.dumps(reports[0] if flags.choices is None else reports))
     return any(each.get("constraint") == "cut" for each in reports)
 
@@ -185,7 +199,7 @@ def _print_all(answers: Answers, flags: RunFlags, reasoning: ReasoningFlags) -> 
             print(f"--- seed {stream.request.sampling.seed} ---", flush=True)
         with answers.journal.keeping(answers.llm, stream.request, answers.question) as chunks:
             _print(stream, flags, reasoning.printer(), chunks)
-            _print_details(answers.llm, stream.request, chunks)
+            _print_details(answers.llm, stream.request, chunks, flags)
         is_cut |= chunks[-1].constraint == "cut"
     return is_cut
 
@@ -193,13 +207,14 @@ def _print_all(answers: Answers, flags: RunFlags, reasoning: ReasoningFlags) -> 
 def _print(stream: Stream, flags: RunFlags, thoughts: ReasoningPrinter, chunks: list[Chunk]) -> None:
     """Print the text as it comes, or when it is whole, and gather the chunks; then the calls of tools."""
     printer = AnswerPrinter(raw=flags.raw_output)
+    printer.write("" if flags.no_stream else flags.prefill or "")
     for chunk in awaited(stream, f"reading {counted(len(stream.request.prompt_ids), 'token')}"):
         chunks.append(chunk)
         thoughts.write(chunk.reasoning, chunk.text)
         if not flags.no_stream:
             printer.write(chunk.text)
     thoughts.end()
-    text = "".join(chunk.text for chunk in chunks)
+    text = (flags.prefill or "") + "".join(chunk.text for chunk in chunks)
     if flags.no_stream:
         printer.write(text)
     calls = calls_of(delta for chunk in chunks for delta in chunk.tool_calls)
@@ -209,12 +224,15 @@ def _print(stream: Stream, flags: RunFlags, thoughts: ReasoningPrinter, chunks: 
         typer.echo(json.dumps({"name": call.name, "arguments": call.values}, ensure_ascii=False))
 
 
-def _print_details(llm: LLM, request: Request, chunks: Sequence[Chunk]) -> None:
-    """Print log-probabilities, where they were asked for, and a line of statistics on stderr."""
+def _print_details(llm: LLM, request: Request, chunks: Sequence[Chunk], flags: RunFlags) -> None:
+    """Print log-probabilities, where they were asked for, and a line of statistics on stderr, where they are wanted."""
     if logprobs := [entry for chunk in chunks for entry in chunk.logprobs]:
         show_logprobs(logprobs)
     last = chunks[-1]
-    if last.usage and last.timings:
-        line = summary(llm, last.usage, last.timings)
-        cut = " · cut off: " + limit(llm, last.usage) if last.finish_reason == "length" else ""
-        typer.secho(f"{line} · seed {request.sampling.seed}{cut}", dim=True, err=True)
+    if not (last.usage and last.timings) or flags.quiet:
+        return
+    facts = ["cut off: " + limit(llm, last.usage)] if last.finish_reason == "length" else []
+    if flags.usage or sys.stdout.isatty():
+        facts = [summary(llm, last.usage, last.timings), f"seed {request.sampling.seed}", *facts]
+    if facts:
+        note(" · ".join(facts))

@@ -72,7 +72,7 @@ class ToolFlags(TemplateFlags):
         typer.Option("--tool-choice", rich_help_panel=TOOLS, help="auto, none, required, or the name of a tool."),
     ] = "auto"
 
-    def options(self, *, raw: bool, strict_content: bool) -> PromptOptions:
+    def options(self, *, raw: bool, strict_content: bool, prefill: str = "") -> PromptOptions:
         """Return how the prompt becomes ids, its tools checked.
 
         Raises:
@@ -81,7 +81,7 @@ class ToolFlags(TemplateFlags):
         from phiplug.llm import PromptOptions
 
         tools = self._read() if self.tools else ()
-        return PromptOptions(raw, strict_content, self.variables(), tools, self.tool_choice)
+        return PromptOptions(raw, strict_content, self.variables(), tools, self.tool_choice, prefill=prefill)
 
     def _read(self) -> tuple[Tool, ...]:
         from phiplug.messages import tools_of

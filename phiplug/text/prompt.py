@@ -38,6 +38,7 @@ class PromptOptions:
         tool_choice: "auto" leaves it to the model, "required" makes the answer a call, the name of a tool makes it a
             call of that one, "none" shows the model no tools.
         parallel_tool_calls: the answer may have several calls.
+        prefill: how the answer begins; what is generated goes on after it, and does not repeat it.
     """
 
     raw: bool = False
@@ -46,6 +47,7 @@ class PromptOptions:
     tools: Sequence[ToolLike] = ()
     tool_choice: str = "auto"
     parallel_tool_calls: bool = True
+    prefill: str = ""
 
     def __post_init__(self) -> None:
         tools = tools_of(self.tools)
@@ -53,6 +55,11 @@ class PromptOptions:
         checks.flag("parallel_tool_calls", self.parallel_tool_calls)
         if self.raw and tools:
             raise InvalidParameter("tools", "a raw prompt has no template that could show them")
+        if checks.text("prefill", self.prefill):
+            if self.raw:
+                raise InvalidParameter("prefill", "a raw prompt may end with it")
+            if self.tool_choice not in ("auto", "none"):
+                raise InvalidParameter("prefill", f"the answer is to begin with a call ({self.tool_choice})")
         names = [tool.name for tool in tools]
         if self.tool_choice not in ("auto", "none", *(("required", *names) if tools else ())):
             known = ", ".join(("auto", "none", "required", *names)) if tools else "auto or none, without tools"
@@ -105,7 +112,9 @@ class PromptEncoder:
             return prompt
         messages = (Message("user", prompt),) if isinstance(prompt, str) else _messages(prompt)
         self._check_control_tokens(messages, strict=options.strict_content)
-        return self._templated(answered(messages), options)
+        if options.prefill:
+            self._check_control_tokens([Message("assistant", options.prefill)], strict=options.strict_content)
+        return self._templated(answered(messages), options) + options.prefill
 
     def split(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         """Encode a text and what may follow it; spaces at the end of the context go over to the continuation.

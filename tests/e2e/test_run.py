@@ -18,7 +18,7 @@ TOY = ("-b", "toy", "-n", "12", "--seed", "1")
 
 
 def test_the_text_goes_to_stdout_and_a_line_of_statistics_to_stderr(phiplug):
-    ran = phiplug("run", "hello", *TOY)
+    ran = phiplug("run", "hello", *TOY, "--usage")
     assert ran.code == 0
     assert ran.out.strip()
     assert ran.out.endswith("\n")
@@ -48,6 +48,9 @@ def test_json_is_one_line_with_everything(phiplug):
     ("arguments", "said"),
     [
         (["nope"], "error: no such command 'nope' (see phiplug --help) [UsageError]\n"),
+        (["mdels"], "error: no such command 'mdels' (did you mean phiplug models?) [UsageError]\n"),
+        (["models", "lst"], "error: no such command 'lst' (did you mean phiplug models list?) [UsageError]\n"),
+        (["help", "rnu"], "error: no such command 'rnu' (did you mean phiplug run?) [UsageError]\n"),
         (["run"], "error: missing argument 'prompt' (see phiplug run --help) [UsageError]\n"),
         (["models", "nope"], "error: no such command 'nope' (see phiplug models --help) [UsageError]\n"),
     ],
@@ -181,7 +184,7 @@ def test_more_choices_are_answered_than_are_computed_at_once(phiplug):
 
 def test_choices_are_divided_by_rules_with_their_seeds(phiplug):
     several = answers(phiplug("run", "hello", *TOY, "--choices", "2", "--json"))
-    ran = phiplug("run", "hello", *TOY, "--choices", "2")
+    ran = phiplug("run", "hello", *TOY, "--choices", "2", "--usage")
     assert ran.out == "".join(f"--- seed {seed} ---\n{text.rstrip(chr(10))}\n" for seed, text in several)
     assert [line.count("new tokens") for line in ran.err.splitlines()] == [1, 1]
     assert len(answers(phiplug("run", "hello", *TOY, "--choices", "1", "--json"))) == 1

@@ -61,7 +61,7 @@ def test_greedy_ids_are_exactly_those_of_a_bare_loop_over_twenty_prompts(phiplug
 def test_the_first_example_of_the_readme_repeats_and_is_counted_as_it_says(phiplug, smollm2, llama_cpp):
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     command, statistics = re.search(r"\$ phiplug (run .*)\n(?s:.*?)\n(\d+ prompt tokens .*)\n```", readme).groups()
-    first, again = (phiplug(*shlex.split(command), "-b", "llama-cpp") for _ in range(2))
+    first, again = (phiplug(*shlex.split(command), "-b", "llama-cpp", "--usage") for _ in range(2))
     assert first.code == 0
     assert first.out.strip()
     assert first.out == again.out  # the words themselves depend on the kind of CPU
