@@ -1,10 +1,12 @@
 """Measures a batch beside the scheduler alone, in pairs that alternate, and its memory over many lines.
 
     python bench/batches.py speed [MODEL] [--pairs 5] [--lines 48] [--tokens 24] [--slots 8]
+    python bench/batches.py ray [MODEL] [--pairs 3] [--lines 128] [--tokens 12] [--slots 8]
     python bench/batches.py memory [--lines 20000]
 
 `speed` loads the model once, with one thread. Each half of a pair has prompts of its own, equally long, so that neither
 finds the other's in a slot; both are sorted alike and draw as many tokens. The batch reads a file and writes one.
+`ray` alternates the scheduler alone with one actor of a Ray cluster on this machine, each from its 50th answer on.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from phiplug.batch.source import Source
 from phiplug.batch.tasks import TaskReader
 from phiplug.load import load
 
-MODES = ("speed", "memory")
+MODES = ("speed", "ray", "memory")
+SKIPPED = 50  # answers before the clock of `ray` starts
 
 
 class Nobody:
@@ -78,19 +81,73 @@ def batch(llm, asked, watch):
     return seconds
 
 
-def alone(llm, asked):
-    """Return the seconds that the scheduler takes for the same requests, prepared before."""
+def requests_of(llm, asked):
+    """Return the requests of lines, sorted as a batch sorts them."""
     with tempfile.TemporaryDirectory() as name:
         job = job_of(Path(name), asked, llm.files.reference)
         asking = Asking(llm, job.terms)
         with job.source.lines() as read:
             works = [asking.prepare(task) for task in TaskReader().read(read)]
-    requests = sorted((work.requests[0] for work in works), key=lambda request: request.prompt_ids)
+    return sorted((work.requests[0] for work in works), key=lambda request: request.prompt_ids)
+
+
+def alone(llm, asked):
+    """Return the seconds that the scheduler takes for the same requests, prepared before."""
+    requests = requests_of(llm, asked)
     started = time.perf_counter()
     tokens = sum(len(each.tokens) for each in llm.engine.completions(requests))
     seconds = time.perf_counter() - started
     assert tokens == sum(line["max_tokens"] for line in asked)
     return seconds
+
+
+def rate_of(counts):
+    """Return the tokens per second of answers, given one by one as their numbers of tokens, from a later one on."""
+    tokens, started = 0, None
+    for at, count in enumerate(counts):
+        if at >= SKIPPED:
+            tokens += count
+        if at == SKIPPED - 1:
+            started = time.perf_counter()
+    return tokens / (time.perf_counter() - started)
+
+
+def rows_of(spread, asked, name):
+    """Yield how many tokens each row has that a cluster's actors compute."""
+    with tempfile.TemporaryDirectory() as folder:
+        job = job_of(Path(folder), asked, name)
+        with job.source.lines() as read:
+            for row in spread.over(TaskReader().read(read)).rows():
+                if row is not None:
+                    yield row["response"]["body"]["usage"]["completion_tokens"]
+
+
+def on_ray(args):
+    from phiplug.batch.answerer import Order
+    from phiplug.batch.spread import Spread, connect
+    from phiplug.server.worker import Load
+
+    engine = Load(args.model, "llama-cpp", ctx_size=args.ctx_size, slots=args.slots, threads=1)
+    order = Order(engine, Terms(names=(args.model,)))
+    ratios = []
+    with (
+        load(args.model, slots=args.slots, threads=1, ctx_size=args.ctx_size, backend="llama-cpp") as llm,
+        Spread(connect(None), order, 1, cpus=0.5) as spread,
+    ):
+        spread.identities()
+        for pair in range(args.pairs):
+            halves = {
+                "a": lambda asked: rate_of(
+                    len(each.tokens) for each in llm.engine.completions(requests_of(llm, asked))
+                ),
+                "b": lambda asked: rate_of(rows_of(spread, asked, args.model)),
+            }
+            order_of = "ab" if pair % 2 == 0 else "ba"
+            rates = {half: halves[half](lines(f"{half}{pair}", args.lines, args.tokens)) for half in order_of}
+            ratios.append(rates["b"] / rates["a"])
+            print(f"pair {pair}: alone {rates['a']:.1f} tokens/s, one actor {rates['b']:.1f}, {ratios[-1]:.3f}")
+    least, most = min(ratios), max(ratios)
+    print(f"one actor has {statistics.median(ratios):.3f} of the scheduler's speed ({least:.3f} to {most:.3f})")
 
 
 def speed(args):
@@ -133,8 +190,8 @@ def main():
     parser.add_argument("--slots", type=int, default=8)
     parser.add_argument("--ctx-size", type=int, default=512)
     args = parser.parse_args()
-    args.lines = args.lines or (20_000 if args.what == "memory" else 48)
-    {"speed": speed, "memory": memory}[args.what](args)
+    args.lines = args.lines or {"memory": 20_000, "ray": 128, "speed": 48}[args.what]
+    {"speed": speed, "ray": on_ray, "memory": memory}[args.what](args)
 
 
 if __name__ == "__main__":
