@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -181,6 +180,8 @@ class LLM:
 
         Options and errors are those of `stream`.
         """
+        import asyncio  # 15 ms, which a program without it does not wait for
+
         with self.submit(await asyncio.to_thread(self._asked, prompt, options)) as stream:
             while (chunk := await asyncio.to_thread(next, stream, None)) is not None:
                 yield chunk

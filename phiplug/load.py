@@ -9,7 +9,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from phiplug import checks
-from phiplug.errors import DownloadFailed, InvalidParameter, ModelError, ModelNotFound, ModelUnsupported, PhiplugError
+from phiplug.errors import (
+    BackendFailed,
+    DownloadFailed,
+    InvalidParameter,
+    ModelError,
+    ModelNotFound,
+    ModelUnsupported,
+    PhiplugError,
+)
 from phiplug.models.cache import FileCache
 from phiplug.spi import LoadOptions
 
@@ -203,24 +211,37 @@ def assemble(
     """
     from concurrent.futures import ThreadPoolExecutor
 
-    from phiplug.engine import Engine
-    from phiplug.llm import LLM
     from phiplug.plugins.backends import accepts, load_model, named
 
     if not accepts(backend, files):
         raise ModelUnsupported(f"the backend {backend.name} does not take {files.reference!r} ({files.format})")
     header = _header_of(files)  # held, so that template, tokenizer and engine share what is read once
-    template = template_of(files, plugins, chat_template)
-    with ThreadPoolExecutor(max_workers=1) as pool:  # Python builds the tokenizer while the engine reads the weights
-        tokenizer = pool.submit(tokenizer_of, files, plugins)
-        model = load_model(backend, files, options)
+    with ThreadPoolExecutor(max_workers=1) as pool:  # Python makes the rest while the engine, in C, reads the weights
+        rest = pool.submit(_text_side, files, plugins, chat_template)
+        try:
+            model = load_model(backend, files, options)
+        except BackendFailed:
+            if isinstance(rest.exception(), ImportError):
+                rest.result()  # a library of ours that does not load is not the backend's fault
+            raise
     try:
-        engine = Engine(model, tokenizer.result(), backend=named(backend))
+        template, tokenizer = rest.result()
+        from phiplug.engine import Engine
+        from phiplug.llm import LLM
+
+        engine = Engine(model, tokenizer, backend=named(backend))
     except BaseException:
         model.close()
         raise
     del header
     return LLM(engine, template, files=files, backend=backend.name, finished=plugins.request_finished)
+
+
+def _text_side(files: ModelFiles, plugins: Plugins, chat_template: str | None) -> tuple[ChatTemplate | None, Tokenizer]:
+    """Make template and tokenizer, and import what the loop needs: NumPy, Jinja and the loop take as long as a load."""
+    import phiplug.llm  # noqa: F401  for `assemble`, which waits for it here
+
+    return template_of(files, plugins, chat_template), tokenizer_of(files, plugins)
 
 
 def tokenizer_of(files: ModelFiles, plugins: Plugins) -> Tokenizer:

@@ -5,17 +5,34 @@ from __future__ import annotations
 import ctypes
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from phiplug.errors import BackendUnavailable, ModelUnsupported, OutOfMemory
 from phiplug_llama_cpp import install_command
 from phiplug_llama_cpp.bits import BF16, FLASH_ATTENTION, Bits
 from phiplug_llama_cpp.library import Library
-from phiplug_llama_cpp.model import Context
 
 CHUNK = 512  # n_ubatch, what llama.cpp computes at once: longer passes are cut into such pieces by llama.cpp itself
 
 _CACHE_TYPES = re.compile(r"K \((\w+)\).*V \((\w+)\)")
 _FLASH_ATTENTION = re.compile(r"flash_attn += (\w+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What `loading` made of a file.
+
+    Attributes:
+        weights: the llama_model.
+        handle: the llama_context.
+        memory: its llama_memory_t.
+        capacity: how many tokens all slots hold together, and so a pass at most.
+    """
+
+    weights: int
+    handle: int
+    memory: int
+    capacity: int
 
 
 def open_context(engine: Library, weights: int, slots: int, length: int, threads: int, bits: Bits) -> Context:

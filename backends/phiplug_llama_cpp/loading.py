@@ -12,6 +12,7 @@ import platform
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from phiplug.checks import context_length
 from phiplug.errors import ModelCorrupt, ModelUnsupported, OutOfMemory, PhiplugError, UnsupportedParameter
@@ -26,9 +27,11 @@ from phiplug_llama_cpp.interrupt import CtrlC
 from phiplug_llama_cpp.library import Library, library
 from phiplug_llama_cpp.mapped import MappedFiles
 from phiplug_llama_cpp.memory import cache_bytes, memory_limit
-from phiplug_llama_cpp.model import LlamaCppModel
 from phiplug_llama_cpp.threads import candidates, usable_cores
 from phiplug_llama_cpp.tuning import Tuning
+
+if TYPE_CHECKING:
+    from phiplug_llama_cpp.model import LlamaCppModel
 
 MAX_THREADS = 512  # GGML_MAX_N_THREADS; beyond, ggml or OpenMP ends the process
 
@@ -78,13 +81,18 @@ def load(files: ModelFiles, options: LoadOptions) -> LlamaCppModel:
     header = _checked_header(files)
     if plan.on_cpu:  # on a GPU the weights would be copied there twice, which takes as long as it takes
         trial.survive(files, header, options, engine.version)
-    return load_untried(files, options)
+    return _interruptible(files, options, header)
 
 
 def load_untried(files: ModelFiles, options: LoadOptions) -> LlamaCppModel:
     """Load a file in this process, whatever becomes of it; raises as `load` does."""
+    library()
+    return _interruptible(files, options, _checked_header(files))
+
+
+def _interruptible(files: ModelFiles, options: LoadOptions, header: Header) -> LlamaCppModel:
     with CtrlC() as ctrl_c:  # over all of it: the engine logs through a callback, and what is raised there is lost
-        model = _load(files, options, ctrl_c)
+        model = _load(files, options, header, ctrl_c)
     if ctrl_c.pressed:
         model.close()
         raise KeyboardInterrupt
@@ -98,14 +106,15 @@ def _checked_header(files: ModelFiles) -> Header:
     return header
 
 
-def _load(files: ModelFiles, options: LoadOptions, ctrl_c: CtrlC) -> LlamaCppModel:
+def _load(files: ModelFiles, options: LoadOptions, header: Header, ctrl_c: CtrlC) -> LlamaCppModel:
     engine = library()
     plan = _plan(engine, options)
-    header = _checked_header(files)
     engine.listen(echo=options.verbose)
     since = engine.log.count
     weights = _open_weights(engine, files.path, plan, ctrl_c)
     try:
+        from phiplug_llama_cpp.model import LlamaCppModel  # needs NumPy, which others may import while weights are read
+
         context = context_length(options.ctx_size, engine.api.llama_model_n_ctx_train(weights))
         cache = _cache(engine.api, weights, header, cells(context, options.slots), plan)
         threads, tuning = _threads(header, plan, options)

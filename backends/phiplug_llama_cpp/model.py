@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +29,7 @@ from phiplug_llama_cpp.tuning import Tuning
 
 if TYPE_CHECKING:
     from phiplug.spi import Logits
+    from phiplug_llama_cpp.contexts import Context
 
 TIMED = 1024  # passes are timed up to this position: far beyond, attention is mistaken for a busy machine
 
@@ -48,23 +49,6 @@ class LlamaCppPass:
     def logits(self) -> Logits:
         """Compute, if that is still to be done, and look at the rows; see `phiplug.spi.Pass`."""
         return self._model.rows_of(self)
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What `loading` made of a file.
-
-    Attributes:
-        weights: the llama_model.
-        handle: the llama_context.
-        memory: its llama_memory_t.
-        capacity: how many tokens all slots hold together, and so a pass at most.
-    """
-
-    weights: int
-    handle: int
-    memory: int
-    capacity: int
 
 
 class LlamaCppModel:

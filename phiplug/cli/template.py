@@ -78,7 +78,7 @@ class ToolFlags(TemplateFlags):
         Raises:
             InvalidParameter: a variable or a tool is not sound, or a file cannot be read.
         """
-        from phiplug.llm import PromptOptions
+        from phiplug.text.prompt import PromptOptions
 
         tools = self._read() if self.tools else ()
         return PromptOptions(raw, strict_content, self.variables(), tools, self.tool_choice, prefill=prefill)

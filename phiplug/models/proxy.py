@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from urllib.parse import urlsplit
-from urllib.request import proxy_bypass
 
 from phiplug.errors import DownloadFailed
 
 
 def variable_for(address: str) -> str | None:
     """Name the environment variable that sends requests for this address through a proxy, or return None."""
+    from urllib.request import proxy_bypass  # brings ssl, which a model that is here does not need
+
     parts = urlsplit(address)
     if proxy_bypass(parts.hostname or ""):
         return None

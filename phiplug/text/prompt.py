@@ -15,7 +15,6 @@ from phiplug.errors import InvalidParameter, PhiplugWarning, TemplateFailed, Uns
 from phiplug.markup import NO_MARKUP, Markup, ToolUse
 from phiplug.messages import ToolLike, tools_of
 from phiplug.text.reasoning import begins_inside
-from phiplug.text.tokenizer import with_bos
 from phiplug.text.tools.formats import unknown_format
 from phiplug.text.tools.turns import answered, tool_variables
 from phiplug.types import Message, MessageLike, Tool
@@ -86,7 +85,7 @@ class PromptEncoder:
     def prepare(self, prompt: str | Sequence[MessageLike], options: PromptOptions) -> tuple[list[int], Markup]:
         """Turn a prompt into ids, and say what the answer may hold beside its text; errors are those of `encode`."""
         text = self.render(prompt, options)
-        return with_bos(self._tokenizer.encode(text), self._tokenizer), self._markup(text, options)
+        return self._ids(text), self._markup(text, options)
 
     def encode(self, prompt: str | Sequence[MessageLike], options: PromptOptions) -> list[int]:
         """Turn a prompt into the ids that the model is given.
@@ -127,9 +126,14 @@ class PromptEncoder:
         spaces = len(context) - len(context.rstrip())
         if spaces:
             context, continuation = context[:-spaces], context[-spaces:] + continuation
-        before = with_bos(self._tokenizer.encode(context), self._tokenizer)
-        whole = with_bos(self._tokenizer.encode(context + continuation), self._tokenizer)
+        before = self._ids(context)
+        whole = self._ids(context + continuation)
         return whole[: len(before)], whole[len(before) :]
+
+    def _ids(self, text: str) -> list[int]:
+        from phiplug.text.tokenizer import with_bos  # brings the tokenizers library, which loads beside the weights
+
+        return with_bos(self._tokenizer.encode(text), self._tokenizer)
 
     def _templated(self, messages: Sequence[Message], options: PromptOptions) -> str:
         if self.template is None:

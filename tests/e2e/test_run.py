@@ -374,6 +374,29 @@ def test_help_is_quick_because_it_imports_nothing_heavy():
     assert done.stdout.endswith("set()\n")
 
 
+def test_what_comes_before_the_load_imports_nothing_that_can_be_imported_beside_it():
+    before = (
+        "phiplug.cli.run phiplug.load phiplug.text.prompt phiplug.plugins.backends phiplug.plugins.choice "
+        "phiplug.models.hub phiplug_llama_cpp.loading phiplug_llama_cpp.trial"
+    )
+    heavy = {"numpy", "tokenizers", "jinja2", "huggingface_hub", "rich", "asyncio", "ssl", "sqlite3", "phiplug.engine"}
+    script = f"import sys, {before.replace(' ', ', ')}; print({heavy!r} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_an_answer_imports_nothing_that_it_does_not_need():
+    unneeded = {"pydantic", "asyncio", "rich", "prompt_toolkit", "httpx", "llguidance", "fastapi", "phiplug.server"}
+    script = (
+        "import sys; sys.argv = ['phiplug', 'run', 'hi', '-b', 'toy', '-n', '2', '--no-log']\n"
+        "from phiplug.cli import main\n"
+        "try: main()\n"
+        f"except SystemExit: print({unneeded!r} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("set()\n")
+
+
 def test_a_stream_that_cannot_show_a_character_spells_it_out():
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     process = spawn("run", "h", "-b", "toy", "-n", "4", "--logit-bias", "200=1000", env=environment)
