@@ -50,7 +50,7 @@ def sample(step_s=0.01, prefill_s=0.1):
     )
 
 
-def row(backend="a", steps=(0.01, 0.01, 0.01), *, loaded=LOADED, **contender):
+def row(backend="a", steps=(0.01,) * 8, *, loaded=LOADED, **contender):
     """A row of so many rounds, each with its seconds between tokens."""
     return Row(Contender(backend, **contender), loaded, tuple(map(sample, steps)), peak_memory=5_000_000)
 

@@ -1,8 +1,7 @@
 """Compares runs: who is how much faster, how sure that is, and whether anything became slower.
 
-A ratio within a run is the median of those of its rounds, and of two runs that of their medians; its interval is the
-bootstrap's. A regression is judged between two runs of one hardware id, one model, one workload and as many threads,
-and nowhere else.
+A ratio within a run is estimated from those of its rounds, and of two runs from all pairs of theirs: see `intervals`.
+A regression is judged between two runs of one hardware id, one model, one workload and as many threads alone.
 """
 
 from __future__ import annotations
@@ -12,28 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from phiplug.bench.fairness import Entry, reasons
-from phiplug.bench.figures import Summary, figure
+from phiplug.bench.figures import figure
+from phiplug.bench.intervals import Ratio, of_pairs, of_samples
 from phiplug.errors import InvalidParameter
 
 if TYPE_CHECKING:
     from phiplug.bench.types import Row, Run
 
-RESAMPLES = 2000
-CONFIDENCE = 0.95
-ONE = Summary((1.0,), 1.0, 1.0, 1.0)  # what is a ratio already is compared with
 MADS = 3  # how many median absolute deviations of the old rounds a new median may be slower
-
-
-@dataclass(frozen=True, slots=True)
-class Ratio:
-    """How much larger one figure is than another, and the interval that holds that with `CONFIDENCE`."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,29 +48,6 @@ def lines(runs: Sequence[Run]) -> list[Line]:
     return [Line(line.entry, _rank(line, found), line.reasons, line.prefill, line.decode) for line in found]
 
 
-def ratio(a: Summary, b: Summary, *, resamples: int = RESAMPLES, seed: int = 0) -> Ratio:
-    """Return median(a) / median(b) with the percentile bootstrap's interval: Efron, Tibshirani, 1993, chapter 13."""
-    source = np.random.default_rng(seed)
-
-    def medians(values: tuple[float, ...]) -> np.ndarray:
-        drawn = source.choice(np.array(values), size=(resamples, len(values)))
-        return np.asarray(np.median(drawn, axis=1))
-
-    drawn = medians(a.values) / medians(b.values)
-    tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(drawn, [tail, 100 - tail])
-    return Ratio(a.median / b.median, float(low), float(high))
-
-
-def paired(a: Summary, b: Summary) -> Ratio:
-    """Return the median over the rounds of a / b within a round, with the bootstrap's interval over the rounds.
-
-    For two figures of one run: they were measured one soon after the other, so what slows the machine down for a while
-    slows both.
-    """
-    return ratio(a.over(b), ONE)
-
-
 def overhead(run: Run) -> dict[str, Ratio]:
     """Return, for each backend that was measured bare as well, phiplug's decode rate over the bare engine's."""
     bare = {row.contender.backend: row for row in run.rows if row.contender.mode == "engine"}
@@ -92,7 +55,7 @@ def overhead(run: Run) -> dict[str, Ratio]:
     for row in run.rows:
         beside = bare.get(row.contender.backend)
         if beside and row.contender.mode == "phiplug" and row.contender.slots == 1:
-            share = _of(Entry(run, row), Entry(run, beside), "decode_tps")
+            share = rate_over(Entry(run, row), Entry(run, beside))
             if share:
                 found[row.contender.backend] = share
     return found
@@ -176,17 +139,22 @@ def _line(entry: Entry, reference: Entry) -> Line:
         entry,
         None,
         tuple(reasons(entry, reference)),
-        _of(entry, reference, "prefill_tps"),
-        _of(entry, reference, "decode_tps"),
+        rate_over(entry, reference, "prefill_tps"),
+        rate_over(entry, reference),
     )
 
 
-def _of(entry: Entry, reference: Entry, name: str) -> Ratio | None:
+def rate_over(entry: Entry, reference: Entry, name: str = "decode_tps") -> Ratio | None:
+    """Return the rate of one entry over that of another, or None where either has none."""
     mine = figure(name, entry.row, entry.run.workload)
     theirs = figure(name, reference.row, reference.run.workload)
     if not (mine and theirs):
         return None
-    return paired(mine, theirs) if entry.run is reference.run else ratio(mine, theirs)
+    if entry.row is reference.row:
+        return Ratio(1.0, 1.0, 1.0)
+    if entry.run is reference.run:
+        return of_pairs(mine.over(theirs).values)
+    return of_samples(mine.values, theirs.values)
 
 
 def _rank(line: Line, all_lines: Sequence[Line]) -> int | None:

@@ -6,6 +6,8 @@ nobody else's. It knows nothing of how a run is shown.
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
 import time
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from phiplug.bench import meters
+from phiplug.bench.compare import lines
 from phiplug.bench.process import WorkerProcess
 from phiplug.bench.record import built
 from phiplug.bench.types import Contender, Loaded, ModelIdentity, Row, Run, Sample, Workload
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from phiplug.bench.types import Hardware
 
 Advance = Callable[[int], None]
+ROUNDS = 10  # two more than an interval needs
+MAX_S = 600.0
 TELLING_S = 2.0  # systems count processor time in hundredths of seconds, on each core
 
 
@@ -36,7 +41,9 @@ class Plan:
         task: what each worker loads and runs.
         backends: their names, each once.
         slots: how many sequences at once; each number is measured.
-        rounds: how many samples each contender gets.
+        rounds: how many samples each contender gets, at least.
+        precision: go on until half of each ratio's interval is at most this share of it, or `max_s` are over.
+        max_s: seconds, after which no round begins beyond `rounds`.
         engine_only: measure the bare engine beside phiplug.
         positions: how many forced positions each backend draws at; 0 for none, and no ranking.
         seed: of the order of the rounds.
@@ -45,7 +52,9 @@ class Plan:
     task: Task
     backends: tuple[str, ...]
     slots: tuple[int, ...] = (1,)
-    rounds: int = 5
+    rounds: int = ROUNDS
+    precision: float | None = None
+    max_s: float = MAX_S
     engine_only: bool = False
     positions: int = POSITIONS
     seed: int = 0
@@ -58,6 +67,9 @@ class Plan:
                 raise InvalidParameter(name, "the same one is named twice")
         if min(self.slots) < 1 or self.rounds < 1:
             raise InvalidParameter("slots" if min(self.slots) < 1 else "rounds", "is less than 1")
+        for name, limit in (("precision", self.precision), ("max_s", self.max_s)):
+            if limit is not None and limit < 0:
+                raise InvalidParameter(name, "is less than 0")
         if not 0 <= self.positions <= POSITIONS:
             raise InvalidParameter("positions", f"{self.positions} is outside [0, {POSITIONS}]")
 
@@ -141,10 +153,12 @@ class Session:
         order = random.Random(self.plan.seed)  # noqa: S311  the order need not be secret
         heat, busy, started = meters.throttled(), meters.busy_s() - time.process_time(), time.perf_counter()
         try:
-            for _ in range(self.plan.rounds):
+            for done in itertools.count(1):
                 for contender in shuffled(self.plan, order):
                     self._round(contender)
-                    advance(1)
+                    advance(done <= self.plan.rounds)
+                if done >= self.plan.rounds and (self._is_precise() or time.perf_counter() - started > self.plan.max_s):
+                    break
             self.complete = True
         except KeyboardInterrupt:
             pass
@@ -168,11 +182,17 @@ class Session:
             workload=self._workload(),
             hardware=self.hardware,
             rows=tuple(self._row(contender) for contender in self.plan.contenders),
-            rounds=self.plan.rounds,
+            rounds=max(self.plan.rounds, *map(len, self._samples.values())),
             complete=self.complete,
             others_cpu=self.others_cpu,
             throttled=self.throttled,
         )
+
+    def _is_precise(self) -> bool:
+        """Whether every ratio is known as well as was asked for."""
+        most = self.plan.precision
+        ratios = [line.decode for line in lines([self.run()])] if most else []
+        return all(ratio is None or ratio.precision <= (most or math.inf) for ratio in ratios)
 
     def _round(self, contender: Contender) -> None:
         standing = self._standings[contender.backend]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -11,7 +12,8 @@ from markupsafe import Markup
 
 from phiplug.bench import charts, tables
 from phiplug.bench.charts import COLOURS, Bar, Curve
-from phiplug.bench.compare import lines
+from phiplug.bench.compare import lines, rate_over
+from phiplug.bench.fairness import notes
 from phiplug.bench.figures import bandwidth_limit, figure, gaps, quantile
 
 if TYPE_CHECKING:
@@ -47,8 +49,23 @@ def headline(found: Sequence[Line]) -> str:
         refused = any(line.reasons for line in found)
         return "Nothing here may be ranked beside anything else; the notes say why." if refused else ""
     first, second = beside[:2]
-    times = beside[0].decode.value / beside[1].decode.value
-    return f"{_named(first, found)} decodes {times:.3g} times as fast as {_named(second, found)}."
+    mine, theirs, where = _named(first, found), _named(second, found), _circumstances(first, second)
+    ratio = rate_over(first.entry, second.entry)
+    if ratio is None or math.isinf(ratio.high):
+        return f"There are too few rounds to say whether {mine} or {theirs} decodes faster{where}."
+    if not ratio.is_difference:
+        return f"No difference was found between {mine} and {theirs}{where}."
+    return f"{mine} decodes {ratio.value:.3g} times as fast as {theirs}{where}."
+
+
+def _circumstances(first: Line, second: Line) -> str:
+    """Say on what that was measured, and whether it was disturbed."""
+    runs = {id(line.entry.run): line.entry.run for line in (first, second)}.values()
+    rows = [line.entry.row for line in (first, second)]
+    devices = dict.fromkeys(row.loaded.device for row in rows if row.loaded)
+    machines = " and ".join(dict.fromkeys(run.hardware.cpu for run in runs))
+    noise = ", on a noisy machine" if any(notes(run) for run in runs) else ""
+    return f" on {machines} ({', '.join(devices)}){noise}"
 
 
 def _pictures(runs: Sequence[Run]) -> list[tuple[str, str, str]]:

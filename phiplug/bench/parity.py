@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib.resources import files as resource_files
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from phiplug.bench.coupling import Coupling, DrawTally, allowed
+from phiplug.bench.agreement import Agreement, Difference, Tally
+from phiplug.bench.coupling import allowed
 from phiplug.errors import InvalidParameter
 from phiplug.llm import PromptOptions
 from phiplug.sampling import Sampler
 from phiplug.types import Request, SamplingParams
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from phiplug.llm import LLM
 
 CHUNK = 128  # ids in a pass, the same for both models
@@ -45,48 +44,6 @@ RULED = DRAWN[1:2]
 """The one, phiplug's default, by which it is decided who may be ranked."""
 
 Advance = Callable[[int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """How far two sets of logits over the same positions agree.
-
-    Attributes:
-        positions: how many were compared.
-        top1: the share of positions with the same largest logit.
-        kl_mean: mean Kullback-Leibler divergence of the second from the first, in nats.
-        kl_p99: its 99th percentile.
-        max_difference: the largest difference between two logits of a token, each row's mean taken away.
-        draws: how draws with one seed relate, at each setting.
-    """
-
-    positions: int
-    top1: float
-    kl_mean: float
-    kl_p99: float
-    max_difference: float
-    draws: tuple[Coupling, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A token that a model holds likely at a position, and its probability at temperature 1."""
-
-    token: int
-    share: float
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A position at which two models' likeliest tokens differ.
-
-    Attributes:
-        before: the ids up to there.
-        tops: each model's likeliest tokens, the first one first.
-    """
-
-    before: tuple[int, ...]
-    tops: tuple[tuple[Candidate, ...], tuple[Candidate, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +104,13 @@ def compare(
     is done stays; before anything is done it is raised.
     """
     prompts = list(_prompts(a, b, texts, positions))
-    tally = _Tally(settings)
-    noise: list[_Tally] = [_Tally(settings), _Tally(settings)]
+    tally = Tally(settings)
+    noise: list[Tally] = [Tally(settings), Tally(settings)]
     complete = False
     try:
-        tally.compare(a, b, prompts, advance)
+        _compare(tally, a, b, prompts, advance)
         for llm, own in zip((a, b), noise, strict=True):
-            own.compare_with_itself(llm, prompts, advance)
+            _compare_with_itself(own, llm, prompts, advance)
         complete = True
     except KeyboardInterrupt:
         if not tally.positions:
@@ -166,8 +123,8 @@ def own_noise(
     llm: LLM, texts: Sequence[str], *, positions: int = NOISE_POSITIONS, settings: Sequence[SamplingParams] = RULED
 ) -> Agreement:
     """Compare a model with itself: a prefill against decoding one by one."""
-    tally = _Tally(settings)
-    tally.compare_with_itself(llm, list(_prompts(llm, llm, texts, positions)), lambda _: None)
+    tally = Tally(settings)
+    _compare_with_itself(tally, llm, list(prompts_of(llm, texts, positions)), lambda _: None)
     return tally.agreement()
 
 
@@ -186,11 +143,32 @@ def draws(llm: LLM, texts: Sequence[str], *, positions: int, seeds: int) -> list
     """Return the tokens that each seed draws at each of `positions` ids of `texts`, position by position."""
     params = [replace(RULED[0], seed=seed) for seed in range(seeds)]
     found: list[int] = []
-    for ids in _prompts(llm, llm, texts, positions):
+    for ids in prompts_of(llm, texts, positions):
         samplers = [Sampler(each, ids[:1]) for each in params]
         for rows in llm.engine.rows(ids, chunk=CHUNK):
             found += [sampler(row) for row in rows for sampler in samplers]
     return found
+
+
+def _compare(tally: Tally, a: LLM, b: LLM, prompts: Sequence[list[int]], advance: Advance) -> None:
+    """Add what two models make of the same ids in the same chunks."""
+    for ids in prompts:
+        both = zip(a.engine.rows(ids, chunk=CHUNK), b.engine.rows(ids, chunk=CHUNK), strict=True)
+        for index, (rows_a, rows_b) in enumerate(both):
+            tally.add(rows_a, rows_b, ids, index * CHUNK)
+            advance(2 * len(rows_a))
+
+
+def _compare_with_itself(tally: Tally, llm: LLM, prompts: Sequence[list[int]], advance: Advance) -> None:
+    """Add a model's rows of a prefill beside those of decoding one by one."""
+    for ids in prompts:
+        piece = ids[: min(NOISE_POSITIONS - tally.positions, CHUNK)]
+        if not piece:
+            break
+        whole = np.concatenate([rows.copy() for rows in llm.engine.rows(piece, chunk=CHUNK)])
+        for index, rows in enumerate(llm.engine.rows(piece, chunk=1)):
+            tally.add(whole[index : index + 1], rows, ids, index)
+            advance(2)
 
 
 def work(positions: int) -> int:
@@ -213,73 +191,13 @@ def shortcomings(found: Parity, *, min_top1: float = 0.0, max_kl: float = math.i
     return said
 
 
-@dataclass(slots=True)
-class _Tally:
-    """Adds up rows, so that no more than a chunk of logits is ever held."""
+def prompts_of(llm: LLM, texts: Sequence[str], positions: int) -> Iterator[list[int]]:
+    """Yield the ids of the texts, as long as the context allows, until there are enough; the last is cut short.
 
-    settings: Sequence[SamplingParams]
-    positions: int = 0
-    equal_tops: int = 0
-    max_difference: float = 0.0
-    divergences: list[float] = field(default_factory=list)
-    differences: list[Difference] = field(default_factory=list)
-    draws: list[DrawTally] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.draws = [DrawTally(params) for params in self.settings]
-
-    def compare(self, a: LLM, b: LLM, prompts: Sequence[list[int]], advance: Advance) -> None:
-        """Add what two models make of the same ids in the same chunks."""
-        for ids in prompts:
-            for index, (rows_a, rows_b) in enumerate(
-                zip(a.engine.rows(ids, chunk=CHUNK), b.engine.rows(ids, chunk=CHUNK), strict=True)
-            ):
-                self._add(rows_a, rows_b, ids, index * CHUNK)
-                advance(2 * len(rows_a))
-
-    def compare_with_itself(self, llm: LLM, prompts: Sequence[list[int]], advance: Advance) -> None:
-        """Add a model's rows of a prefill beside those of decoding one by one."""
-        for ids in prompts:
-            piece = ids[: min(NOISE_POSITIONS - self.positions, CHUNK)]
-            if not piece:
-                break
-            whole = np.concatenate([rows.copy() for rows in llm.engine.rows(piece, chunk=CHUNK)])
-            for index, rows in enumerate(llm.engine.rows(piece, chunk=1)):
-                self._add(whole[index : index + 1], rows, ids, index)
-                advance(2)
-
-    def _add(self, a: NDArray[np.float32], b: NDArray[np.float32], ids: Sequence[int], start: int) -> None:
-        """Compare the rows after ids[start] and so on; ids beyond the narrower vocabulary are left out."""
-        width = min(a.shape[1], b.shape[1])
-        a, b = a[:, :width], b[:, :width]
-        tops = a.argmax(axis=1) == b.argmax(axis=1)
-        self.positions += len(a)
-        self.equal_tops += int(tops.sum())
-        for row in np.flatnonzero(~tops).tolist():
-            self.differences.append(Difference(tuple(ids[: start + row + 1]), (_tops(a[row]), _tops(b[row]))))
-        x, y = a.astype(np.float64), b.astype(np.float64)
-        centred = (x - x.mean(axis=1, keepdims=True)) - (y - y.mean(axis=1, keepdims=True))
-        self.max_difference = max(self.max_difference, float(np.abs(centred).max()))
-        self.divergences.extend(_divergences(x, y))
-        for tally in self.draws:
-            tally.add(a, b, ids[: start + 1])
-
-    def agreement(self) -> Agreement:
-        return Agreement(
-            positions=self.positions,
-            top1=self.equal_tops / self.positions,
-            kl_mean=float(np.mean(self.divergences)),
-            kl_p99=float(np.percentile(self.divergences, 99)),
-            max_difference=self.max_difference,
-            draws=tuple(tally.coupling() for tally in self.draws),
-        )
-
-
-def _tops(row: NDArray[np.float32]) -> tuple[Candidate, ...]:
-    """Return the five likeliest tokens of a row, or as many as there are."""
-    shares = np.exp(row.astype(np.float64) - float(row.max()))
-    ids = np.argsort(-row, kind="stable")[:5]
-    return tuple(Candidate(int(token), float(shares[token] / shares.sum())) for token in ids)
+    Raises:
+        InvalidParameter: there are none.
+    """
+    return _prompts(llm, llm, texts, positions)
 
 
 def _prompts(a: LLM, b: LLM, texts: Sequence[str], positions: int) -> Iterator[list[int]]:
@@ -293,18 +211,6 @@ def _prompts(a: LLM, b: LLM, texts: Sequence[str], positions: int) -> Iterator[l
         ids = a.encode(text, RAW)[: min(positions, longest)]
         positions -= len(ids)
         yield ids
-
-
-def _divergences(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return KL(a || b) of each row, in nats."""
-    log_a, log_b = _log_softmax(a), _log_softmax(b)
-    differences: NDArray[np.float64] = (np.exp(log_a) * (log_a - log_b)).sum(axis=1)
-    return differences
-
-
-def _log_softmax(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    shifted = rows - rows.max(axis=1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
 
 def _divergence(a: LLM, b: LLM, prompt: Sequence[int], sampling: SamplingParams, advance: Advance) -> int | None:

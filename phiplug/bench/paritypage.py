@@ -11,7 +11,8 @@ from markupsafe import Markup
 from phiplug.printable import printable
 
 if TYPE_CHECKING:
-    from phiplug.bench.parity import Agreement, Candidate, Difference, Parity
+    from phiplug.bench.agreement import Agreement, Candidate, Difference
+    from phiplug.bench.parity import Parity
     from phiplug.llm import LLM
 
 SHOWN = 200  # characters of the text before a position

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import statistics
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,8 @@ from phiplug.bench.fairness import disagreement, notes
 from phiplug.bench.figures import figure
 
 if TYPE_CHECKING:
-    from phiplug.bench.compare import Line, Ratio
+    from phiplug.bench.compare import Line
+    from phiplug.bench.intervals import Ratio
     from phiplug.bench.types import Row, Run
 
 NUMERIC = "right"
@@ -58,7 +60,7 @@ def _cells(line: Line, runs: Sequence[Run]) -> list[str]:
         row.contender.name,
         _number(run, row, "prefill_tps", "{:.1f}", quartiles=True),
         _number(run, row, "decode_tps", "{:.1f}", quartiles=True),
-        interval(line.decode),
+        "-" if line.reasons else interval(line.decode),
         _number(run, row, "ttft_s", "{:.0f}", 1e3),
         gaps if row.samples else "-",
         *joules,
@@ -81,12 +83,17 @@ def interval(ratio: Ratio | None) -> str:
     if ratio is None:
         return "-"
     value = f"{ratio.value:.3f}"
-    return value if ratio.low == ratio.high == 1 else f"{value} [{ratio.low:.3f}, {ratio.high:.3f}]"
+    if ratio.low == ratio.high == 1:
+        return value
+    if math.isinf(ratio.high):
+        return f"{value}, too few rounds"
+    bounds = f"[{ratio.low:.3f}, {ratio.high:.3f}]"
+    return f"{value} {bounds}" if ratio.is_difference else f"no difference found {bounds}"
 
 
 def remarks(runs: Sequence[Run]) -> list[str]:
     """Return, as sentences, what a reader of the table must know: work, weights, engines, refusals, disturbances."""
-    said = ["rates: median [quartiles] of the rounds; x first: ratio [95% interval], no difference where it holds 1"]
+    said = ["rates: median [quartiles] of the rounds; x first: ratio [99% interval]"]
     for run in runs:
         said += [f"{machine_name(run, runs)}: {text}" if len(runs) > 1 else text for text in _remarks(run)]
     for line in lines(runs):
@@ -110,7 +117,7 @@ def _remarks(run: Run) -> Iterator[str]:
         yield f"{backend}: {about(row)}"
     yield from _draws(run)
     for backend, share in overhead(run).items():
-        yield f"{backend}: through phiplug it decodes at {interval(share)} of the bare engine's rate"
+        yield f"{backend}: decoding through phiplug over the bare engine: {interval(share)}"
     if not _metered([run]):
         yield "energy: n/a, there is no meter that may be read"
     yield from (f"noise: {text}" for text in notes(run))

@@ -40,7 +40,19 @@ class BenchFlags:
         list[int] | None,
         typer.Option("--slots", min=1, rich_help_panel=WORK, help="Sequences at once; repeat it.", show_default="1"),
     ] = None
-    rounds: Annotated[int, typer.Option("--rounds", min=1, rich_help_panel=WORK, help="Samples of each.")] = 5
+    rounds: Annotated[int, typer.Option("--rounds", min=1, rich_help_panel=WORK, help="Samples of each.")] = 10
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            "--precision",
+            rich_help_panel=WORK,
+            help="Go on until each ratio is known this well, as in 2%.",
+            show_default=False,
+        ),
+    ] = None
+    max_minutes: Annotated[
+        float, typer.Option("--max-minutes", min=0, rich_help_panel=WORK, help="The time for that.")
+    ] = 10.0
     engine_only: Annotated[
         bool, typer.Option("--engine-only", rich_help_panel=WORK, help="Measure the bare engine too.")
     ] = False
@@ -83,6 +95,23 @@ def show(runs: list[Run], form: Format) -> None:
         _print_table(runs)
     else:
         typer.echo({"md": tables.markdown, "csv": tables.as_csv, "jsonl": tables.as_jsonl}[form](runs), nl=False)
+
+
+def percentage(name: str, text: str | None) -> float | None:
+    """Read an option's percentage as a share.
+
+    Raises:
+        InvalidParameter: it is none.
+    """
+    if text is None:
+        return None
+    try:
+        share = float(text.removesuffix("%")) / 100
+    except ValueError:
+        share = -1.0
+    if not 0 <= share < 10:
+        raise InvalidParameter(name, f"{text!r} is no percentage", hint="as in 5%")
+    return share
 
 
 def _session(load: BackendsFlags, flags: BenchFlags) -> Session:
@@ -131,6 +160,8 @@ def _plan(load: BackendsFlags, flags: BenchFlags, plugins: Plugins) -> Plan:
         tuple(backend.name for backend in found),
         tuple(flags.slots or (1,)),
         rounds=flags.rounds,
+        precision=percentage("precision", flags.precision),
+        max_s=60 * flags.max_minutes,
         engine_only=flags.engine_only,
         positions=flags.positions,
         seed=flags.order_seed,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from phiplug.cli.bench import Format, show
+from phiplug.cli.bench import Format, percentage, show
 from phiplug.cli.flags import OUTPUT, command_app, takes
 from phiplug.errors import InvalidParameter
 from phiplug.userfiles import require_writable, write_text
@@ -47,7 +47,7 @@ def compare(
     from phiplug.bench import record
     from phiplug.bench.compare import regressions
 
-    over = _share(flags.fail_over)
+    over = percentage("fail_over", flags.fail_over)
     if over is not None and len(paths) < 2:
         raise InvalidParameter("fail_over", "compares later runs with the first, and there is one", hint="name two")
     if flags.html is not None:
@@ -66,16 +66,3 @@ def _write(path: Path, runs: list[Run]) -> None:
     from phiplug.bench.page import page
 
     write_text("html", path, page(runs))
-
-
-def _share(text: str | None) -> float | None:
-    """Read a percentage, as in 5%."""
-    if text is None:
-        return None
-    try:
-        share = float(text.removesuffix("%")) / 100
-    except ValueError:
-        share = -1.0
-    if not 0 <= share < 10:
-        raise InvalidParameter("fail_over", f"{text!r} is no percentage", hint="as in 5%")
-    return share

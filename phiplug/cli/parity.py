@@ -13,15 +13,17 @@ import typer
 from phiplug.cli.counter import counted
 from phiplug.cli.flags import OUTPUT, BackendsFlags, command_app, takes
 from phiplug.errors import InvalidParameter
-from phiplug.userfiles import read_text, write_text
+from phiplug.userfiles import read_text, require_writable, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.table import Table
 
+    from phiplug.bench.agreement import Agreement
     from phiplug.bench.coupling import Coupling
-    from phiplug.bench.parity import Agreement, Continuations, Parity
+    from phiplug.bench.parity import Continuations, Parity
+    from phiplug.bench.snapshot import Movement
     from phiplug.llm import LLM
     from phiplug.types import SamplingParams
 
@@ -30,7 +32,7 @@ app = command_app()
 
 TOLD = 1e-4  # a smaller total variation is rounding, and a ratio to it means nothing
 FAR = 100_000  # tokens; a first difference beyond is not worth a number
-COMPARED, JUDGED = "What is compared", "What counts as agreement"
+COMPARED, JUDGED, KEPT = "What is compared", "What counts as agreement", "One engine, before and after an update"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,19 @@ class ParityFlags:
         typer.Option("--html", rich_help_panel=OUTPUT, help="Write a page with the positions that differ."),
     ] = None
 
+    saved: Annotated[
+        Path | None,
+        typer.Option(
+            "--save", rich_help_panel=KEPT, help="Keep what one engine makes of the texts.", show_default=False
+        ),
+    ] = None
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            "--against", rich_help_panel=KEPT, help="Fail where its logits have moved since.", show_default=False
+        ),
+    ] = None
+
     def settings(self) -> tuple[SamplingParams, ...]:
         """Return the settings at which draws are compared; the one that is judged by comes first."""
         from phiplug.bench.parity import DRAWN, RULED
@@ -94,6 +109,8 @@ def parity(load: BackendsFlags, flags: ParityFlags) -> None:
     """Measure how far two engines agree on one model."""
     from phiplug.bench.parity import CONTINUED_WORK, compare, continuations, shortcomings, work
 
+    if flags.saved or flags.against:
+        raise typer.Exit(_before_and_after(load, flags))
     if len(load.backends or ()) != 2:
         raise InvalidParameter("backend", "parity compares two", hint="as in -b llama-cpp -b mlx")
     texts, settings = _texts(flags.prompts), flags.settings()
@@ -115,6 +132,37 @@ def parity(load: BackendsFlags, flags: ParityFlags) -> None:
     else:
         _show(found, continued, short)
     raise typer.Exit(1 if short else 0)
+
+
+def _before_and_after(load: BackendsFlags, flags: ParityFlags) -> int:
+    """Keep what one engine makes of the texts, or compare it with what was kept; return the exit code."""
+    from phiplug.bench import snapshot
+
+    if len(load.backends or ()) != 1 or (flags.saved and flags.against):
+        hint = "as in -b llama-cpp --save before.npz, and later -b llama-cpp --against before.npz"
+        raise InvalidParameter("backend", "--save and --against are about one engine, one of them at a time", hint=hint)
+    texts, old = _texts(flags.prompts), snapshot.load(flags.against) if flags.against else None
+    if flags.saved:
+        require_writable("save", flags.saved)
+    with load.load_on((load.backends or [""])[0]) as llm:
+        if old is not None:
+            moved = snapshot.movement(old, llm, texts)
+            typer.echo(_moved(moved, old.origin.engine, llm.info.version))
+            return 0 if moved.is_noise else 1
+        found = snapshot.take(llm, texts, positions=flags.positions)
+    if flags.saved:
+        snapshot.save(found, flags.saved)
+        typer.echo(f"{found.origin.engine}: {len(found.checksums)} positions are kept in {flags.saved}")
+    return 0
+
+
+def _moved(found: Movement, before: str, after: str) -> str:
+    engines = f"{after}, since {before}"
+    if not found.changed:
+        return f"{engines}: the same bits at {found.positions} positions"
+    far = f"mean KL {found.kl_mean:.2g}, of which {found.allowed:.2g} is noise; largest change {found.most:.2g}"
+    verdict = "within its noise" if found.is_noise else "its logits have moved"
+    return f"{engines}: {verdict}: other bits at {found.changed} of {found.positions} positions, {far}"
 
 
 def _texts(path: Path | None) -> list[str]:

@@ -13,6 +13,7 @@ SOURCES = [*ROOT.glob("phiplug/**/*.py"), *ROOT.glob("backends/phiplug*/**/*.py"
 WHERE_THE_USER_SAYS, TEMPORARY = "where the user says", "temporary"
 WRITERS = {  # the row of what each keeps, or why it keeps nothing
     "phiplug/answerlog.py": "log",
+    "phiplug/bench/snapshot.py": WHERE_THE_USER_SAYS,
     "phiplug/cli/terminal.py": "history",
     "phiplug/config.py": WHERE_THE_USER_SAYS,  # `phiplug logs off` says it
     "phiplug/models/cache.py": "measurements",
@@ -27,7 +28,7 @@ WRITERS = {  # the row of what each keeps, or why it keeps nothing
 METHODS = {
     "write_text", "write_bytes", "mkdir", "makedirs", "touch", "symlink_to", "hardlink_to", "mkstemp", "mkdtemp",
     "NamedTemporaryFile", "TemporaryDirectory", "FileHistory", "copyfile", "copytree", "copy2",
-    "savez", "tofile",
+    "savez", "savez_compressed", "tofile",
 }  # fmt: skip
 
 

@@ -7,52 +7,29 @@ from dataclasses import replace
 import pytest
 from measured import HARDWARE, LOADED, MODEL, WORK, row, run
 
-from phiplug.bench.compare import lines, overhead, ratio, regressions
-from phiplug.bench.figures import summary
+from phiplug.bench.compare import lines, overhead, regressions
 from phiplug.errors import InvalidParameter
 
 
-def test_a_ratio_of_constant_rounds_is_certain():
-    found = ratio(summary([30.0] * 5), summary([10.0] * 5))
-    assert (found.value, found.low, found.high) == (3.0, 3.0, 3.0)
-
-
-def test_the_interval_holds_the_ratio_and_grows_with_the_noise():
-    steady = ratio(summary([99, 100, 101, 100, 100]), summary([50, 50, 51, 49, 50]))
-    noisy = ratio(summary([60, 100, 140, 80, 120]), summary([30, 50, 70, 40, 60]))
-    assert steady.low <= 2.0 <= steady.high
-    assert noisy.high - noisy.low > 5 * (steady.high - steady.low)
-
-
-def test_the_interval_is_that_of_all_resamples_of_two_rounds():
-    found = ratio(summary([1.0, 3.0]), summary([1.0]), resamples=4000)  # medians 1, 2, 2, 3 with equal chances
-    assert (found.low, found.value, found.high) == (1.0, 2.0, 3.0)
-
-
-def test_the_same_runs_give_the_same_interval():
-    a, b = summary([1.0, 2.0, 4.0]), summary([1.0, 1.5, 3.0])
-    assert ratio(a, b) == ratio(a, b)
-
-
 def test_ranks_are_given_among_rows_of_as_many_slots():
-    found = lines([run(row("a"), row("b", (0.005,) * 3), row("a", (0.01,) * 3, slots=2))])
+    found = lines([run(row("a"), row("b", (0.005,) * 8), row("a", (0.01,) * 8, slots=2))])
     assert [(line.entry.row.contender.name, line.rank) for line in found] == [("a", 2), ("b", 1), ("a, 2 slots", 1)]
     assert found[1].decode.value == pytest.approx(2.0)
 
 
 def test_a_bare_engine_has_a_ratio_and_no_rank():
-    bare = lines([run(row("a"), row("a", (0.005,) * 3, mode="engine"))])[1]
+    bare = lines([run(row("a"), row("a", (0.005,) * 8, mode="engine"))])[1]
     assert (bare.rank, bare.reasons) == (None, ())
     assert bare.decode.value == pytest.approx(2.0)
 
 
 def test_rows_of_one_run_are_compared_within_each_round():
-    drifting, twice = (0.01, 0.02, 0.04), (0.005, 0.01, 0.02)  # a machine that slows down, and what is twice as fast
+    drifting, twice = (0.01, 0.02, 0.04) * 3, (0.005, 0.01, 0.02) * 3  # a machine that jumps, and what is twice as fast
     first, second = (line.decode for line in lines([run(row("a", drifting), row("b", twice))]))
     assert (first.value, first.low, first.high) == (1, 1, 1)
     assert (second.value, second.low, second.high) == pytest.approx((2, 2, 2))
     apart = lines([run(row("a", drifting)), run(row("b", twice))])[1].decode
-    assert apart.low < 1
+    assert apart.low <= 1
     assert apart.high > 2  # rounds of two runs have nothing to do with one another
 
 
@@ -77,7 +54,7 @@ def test_a_row_that_failed_is_still_a_line():
 
 
 def test_overhead_is_measured_within_each_round():
-    through, bare = row("a", (0.010, 0.100, 0.010)), row("a", (0.009, 0.090, 0.009), mode="engine")
+    through, bare = row("a", (0.01, 0.1) * 4), row("a", (0.009, 0.09) * 4, mode="engine")
     found = overhead(run(through, bare))["a"]
     assert (found.value, found.low, found.high) == pytest.approx((0.9, 0.9, 0.9))
     assert overhead(run(through)) == {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -17,9 +18,10 @@ from measured import HARDWARE, LOADED, MODEL, row, run, sample
 
 from phiplug.bench import charts, tables
 from phiplug.bench.charts import Bar, Curve
+from phiplug.bench.intervals import Ratio
 from phiplug.bench.page import page
 
-RUN = run(row("a"), row("b", (0.02,) * 3), row("a", (0.005,) * 3, mode="engine"), row("a", (0.02,) * 3, slots=4))
+RUN = run(row("a"), row("b", (0.02,) * 8), row("a", (0.005,) * 8, mode="engine"), row("a", (0.02,) * 8, slots=4))
 FOREIGN = run(row("a"), model=replace(MODEL, sha256="0" * 64), hardware=replace(HARDWARE, id="f" * 12))
 
 
@@ -43,6 +45,18 @@ def test_one_run_needs_no_column_of_machines():
     ]
 
 
+def test_a_ratio_is_spelt_with_what_is_known_of_it():
+    assert tables.interval(None) == "-"
+    assert tables.interval(Ratio(1.0, 1.0, 1.0)) == "1.000"
+    assert tables.interval(Ratio(0.5, 0.4, 0.6)) == "0.500 [0.400, 0.600]"
+    assert tables.interval(Ratio(0.99, 0.97, 1.01)) == "no difference found [0.970, 1.010]"
+    assert tables.interval(Ratio(0.5, 0.0, math.inf)) == "0.500, too few rounds"
+
+
+def test_a_row_without_a_rank_has_no_ratio():
+    assert tables.cells([RUN, FOREIGN])[-1][5] == "-"
+
+
 def test_two_runs_of_one_machine_are_told_apart():
     again = replace(RUN, started="later")
     assert tables.machine_name(again, [RUN, again]) == "012345 run 2"
@@ -59,7 +73,7 @@ def test_the_remarks_say_what_a_reader_must_know():
     ):
         assert what in said
     assert "* a, ffffff, is not ranked: another model file" in said
-    assert "through phiplug it decodes at 0.500 [0.500, 0.500] of the bare engine's rate" in said
+    assert "a: decoding through phiplug over the bare engine: 0.500 [0.500, 0.500]" in said
 
 
 def test_energy_has_a_column_where_there_is_a_meter():
@@ -131,7 +145,11 @@ def test_the_page_is_well_formed_and_fetches_nothing():
 
 
 def test_the_page_says_who_is_faster_in_one_sentence():
-    assert "a decodes 2 times as fast as b." in page([RUN])
+    assert "a decodes 2 times as fast as b on Imaginary 9000 (cpu)." in page([RUN])
+    alike = run(row("a"), row("b", (0.009, 0.011) * 4))
+    assert "No difference was found between b and a on Imaginary 9000 (cpu), on a noisy machine." in page([alike])
+    few = run(row("a", (0.01,) * 3), row("b", (0.02,) * 3))
+    assert "There are too few rounds to say whether a or b decodes faster" in page([few])
     unranked = run(row("a"), row("b"))
     bare = replace(LOADED, draws=())
     unranked = replace(unranked, rows=tuple(replace(each, loaded=bare) for each in unranked.rows))

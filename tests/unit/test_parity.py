@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from nudged import llm
 from scripted import Letters, ScriptedModel
 
 from phiplug.bench.parity import (
@@ -30,29 +31,6 @@ from phiplug.spi import ModelFiles
 from phiplug.text.template import ChatTemplate
 
 TEXTS = ["abcdefghij", "klmno"]
-
-
-class Nudged(ScriptedModel):
-    """A model whose logits are shifted: by a constant, which means nothing, and at some positions by more."""
-
-    nudge: float = 0.0
-    at: tuple[int, ...] = ()
-
-    def rows(self, step):
-        end = len(self.held[step.slot])
-        for position, row in zip(range(end - step.rows, end), super().rows(step), strict=True):
-            row = row + np.float32(3.0)  # noqa: PLW2901  the shift of a whole row
-            if position in self.at:
-                row[7] += np.float32(self.nudge)
-            yield row
-
-
-def llm(name, *, nudge=0.0, at=(), **model):
-    engine_model = Nudged(**model)
-    engine_model.nudge, engine_model.at = nudge, at
-    files = ModelFiles("letters", Path("letters"), "gguf")
-    template = ChatTemplate("{{ messages[0].content }}")
-    return LLM(Engine(engine_model, Letters()), template, files=files, backend=name)
 
 
 def test_a_model_agrees_with_itself():
