@@ -16,7 +16,13 @@ from phiplug.gguf import Header, read_header
 from phiplug.models.selection import CONFIG, parts
 from phiplug.spi import ModelFiles
 
-_GGUF_TOKENIZERS = {"gpt2": "byte-level BPE", "llama": "SentencePiece", "t5": "unigram", "bert": "WordPiece"}
+_GGUF_TOKENIZERS = {
+    "gpt2": "byte-level BPE",
+    "llama": "SentencePiece",
+    "gemma4": "BPE, spelt as SentencePiece",
+    "t5": "unigram",
+    "bert": "WordPiece",
+}
 
 
 @dataclass(frozen=True, slots=True)

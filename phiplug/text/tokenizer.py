@@ -19,6 +19,7 @@ from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers
 from phiplug.errors import ModelCorrupt, ModelUnsupported
 from phiplug.gguf import Header, read_header
 from phiplug.spi import ModelFiles, Tokenizer
+from phiplug.text.pretokenizers import PreTokenizer
 from phiplug.text.tokenizer_json import read_tokenizer_json
 from phiplug.text.vocabulary import Traits, Vocabulary, vocabulary_of
 
@@ -124,21 +125,28 @@ class FileTokenizer:
 
 def _engine(vocabulary: Vocabulary) -> tokenizers.Tokenizer:
     ids, merges = vocabulary.ids, vocabulary.merges
-    if vocabulary.words is None:
+    words = vocabulary.words
+    if words is None or not words.spells_bytes:
         unknown = vocabulary.traits.special_tokens.get("unk_token")
         engine = tokenizers.Tokenizer(models.BPE(ids, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True))
         spaces = normalizers.Replace(" ", "\u2581")
         prefix = [normalizers.Prepend("\u2581")] if vocabulary.space_prefix else []
         engine.normalizer = normalizers.Sequence([*prefix, spaces])
+        if words:
+            engine.pre_tokenizer = pre_tokenizers.Sequence(_cuts(words))
     else:
-        engine = tokenizers.Tokenizer(models.BPE(ids, merges, ignore_merges=vocabulary.words.ignore_merges))
-        cuts = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in vocabulary.words.patterns]
+        engine = tokenizers.Tokenizer(models.BPE(ids, merges, ignore_merges=words.ignore_merges))
+        cuts = _cuts(words)
         spell = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         engine.pre_tokenizer = pre_tokenizers.Sequence([*cuts, spell])
     engine.add_tokens(
         [AddedToken(text, special=hidden, normalized=False) for text, hidden in vocabulary.special.items()]
     )
     return engine
+
+
+def _cuts(words: PreTokenizer) -> list[pre_tokenizers.PreTokenizer]:
+    return [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in words.patterns]
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from phiplug.errors import ModelCorrupt, ModelUnsupported, PhiplugWarning
 from phiplug.gguf import Header, StringArray
-from phiplug.text.pretokenizers import PRE_TOKENIZERS, PreTokenizer
+from phiplug.text.pretokenizers import GEMMA4, PRE_TOKENIZERS, PreTokenizer
 
 Spelling = Literal["byte-level", "sentencepiece"]
 
@@ -147,13 +147,13 @@ def vocabulary_of(header: Header) -> Vocabulary:
 def _traits(keys: _Keys, words: PreTokenizer | None, texts: Sequence[str], odd: Mapping[int, int]) -> Traits:
     """Collect what the file says of single tokens; `odd` has the types of those that are not normal."""
     named = {name: keys.token_id(name, len(texts)) for name in ("bos", "eos", "eot", "eom", "unknown", "padding")}
-    adds_bos = bool(keys.get("add_bos_token", words.adds_bos if words else True))
+    adds_bos = words is GEMMA4 or bool(keys.get("add_bos_token", words.adds_bos if words else True))
     if adds_bos and named["bos"] is None:
         raise ModelCorrupt(f"{keys.file} asks for a bos token and does not say which")
     special = frozenset(texts[token] for token, type_ in odd.items() if type_ in SPECIAL)
     ends = (token for name in ("eos", "eot", "eom") if (token := named[name]) is not None)
     return Traits(
-        spelling="byte-level" if words else "sentencepiece",
+        spelling="byte-level" if words and words.spells_bytes else "sentencepiece",
         control=frozenset(token for token, type_ in odd.items() if type_ == CONTROL),
         silent=frozenset(token for token, type_ in odd.items() if type_ in (CONTROL, UNKNOWN, UNUSED)),
         literal=frozenset(token for token, type_ in odd.items() if type_ == USER_DEFINED),
@@ -275,6 +275,8 @@ def _words(keys: _Keys) -> PreTokenizer | None:
         raise ModelUnsupported(f"{keys.file} has no tokenizer")
     if model == "llama":
         return None
+    if model == "gemma4":
+        return GEMMA4
     if model != "gpt2":
         raise ModelUnsupported(f"{keys.file} has a tokenizer of the kind {model!r}, which is not known here")
     name = keys.get("pre")

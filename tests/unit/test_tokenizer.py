@@ -12,11 +12,12 @@ import pytest
 import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from phiplug.errors import ModelCorrupt, ModelNotFound, ModelUnsupported, PhiplugWarning
 from phiplug.gguf import read_header
 from phiplug.spi import ModelFiles
+from phiplug.text.pretokenizers import PRE_TOKENIZERS
 from phiplug.text.tokenizer import load_tokenizer, tokenizer_of, with_bos
 from phiplug.text.vocabulary import merges_of_scores, stop_texts
 
@@ -266,6 +267,43 @@ def test_smollm2_has_the_stop_ids_that_llama_cpp_gives_it(smollm2):
     assert (tokenizer.vocab_size, tokenizer.bos_id, tokenizer.adds_bos) == (49152, 1, False)
     assert tokenizer.stop_ids == {0, 2, 4}
     assert tokenizer.special_tokens["eos_token"] == "<|im_end|>"
+
+
+def cut(pre: str, text: str) -> list[str]:
+    """Cut a text as a pre-tokenizer does."""
+    cuts = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in PRE_TOKENIZERS[pre].patterns]
+    return [piece for piece, _ in pre_tokenizers.Sequence(cuts).pre_tokenize_str(text)]
+
+
+@pytest.mark.parametrize(
+    ("pre", "pieces"),
+    [
+        ("deepseek-llm", ["Ab", " c", "\u00e9", "\u01c0 ", "12", "\n", "\n", "\u4f60\u597d", "x", "  "]),
+        ("deepseek-coder", ["Ab", " c\u00e9\u01c0", " ", "1", "2", "\n", "\n", "\u4f60\u597d", "x", "  "]),
+    ],
+)
+def test_deepseeks_first_models_cut_as_llama_cpp_cuts_for_them(pre, pieces):
+    assert cut(pre, "Ab c\u00e9\u01c0 12\n\n\u4f60\u597dx  ") == pieces
+
+
+def gemma4() -> tiny.Tokens:
+    head = {"<pad>": tiny.CONTROL, "<eos>": tiny.CONTROL, "<bos>": tiny.CONTROL, "<unk>": tiny.UNKNOWN}
+    head |= {f"<0x{byte:02X}>": tiny.BYTE for byte in range(256)}
+    texts = ["\u2581", "a", "b", "\n", "ab", "\u2581ab", "\n\n", "b\n"]
+    merges = ["a b", "\u2581 ab", "\n \n", "b \n"]
+    keys = {"bos_token_id": 2, "eos_token_id": 1, "unknown_token_id": 3, "add_space_prefix": False}
+    types = [*head.values(), *[tiny.NORMAL] * len(texts)]
+    return tiny.Tokens("gemma4", [*head, *texts], types, merges, keys=keys)
+
+
+def test_gemma_4_merges_text_with_marks_for_spaces_and_line_feeds_apart(loaded):
+    tokenizer = loaded(gemma4())
+    assert spelled(tokenizer, "ab ab\n\n\u00e9") == [b"ab", b" ab", b"\n\n", b"\xc3", b"\xa9"]
+    assert spelled(tokenizer, "<eos>b\n") == [b"", b"b", b"\n"]
+
+
+def test_gemma_4_begins_with_bos_even_where_the_file_says_not_to(loaded):
+    assert loaded(gemma4(), add_bos_token=False).adds_bos
 
 
 # What cannot be honoured
