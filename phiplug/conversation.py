@@ -7,7 +7,7 @@ It knows nothing of terminals; `phiplug.transcript` knows its form on disk.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from phiplug.types import Message
 
 if TYPE_CHECKING:
     from phiplug.llm import LLM, Stream
-    from phiplug.types import Chunk, Request
+    from phiplug.types import Chunk, MessageLike, Request
 
 
 class Conversation:
@@ -89,6 +89,23 @@ class Conversation:
         reply = Reply(self.llm.submit(free), lambda answer: self._turns.extend((question, answer)))
         self._last = weakref.ref(reply)
         return reply
+
+    def undo(self) -> str | None:
+        """Take the last question and what was answered back; return the question, or None where there is none."""
+        asked = [at for at, message in enumerate(self._turns) if message.role == "user"]
+        if not asked:
+            return None
+        question = self._turns[asked[-1]].content
+        del self._turns[asked[-1] :]
+        return question
+
+    def resume(self, messages: Sequence[MessageLike]) -> None:
+        """Go on after these messages, in the place of what was said; the system message and the options stay.
+
+        Raises:
+            InvalidParameter: one of them is no message.
+        """
+        self._turns = [Message.of(each) for each in messages]
 
     def reset(self) -> None:
         """Forget what was said; the system message and the options stay."""

@@ -218,11 +218,15 @@ def complain(error: PhiplugError) -> None:
     typer.secho(f"{with_flags(str(error))} [{type(error).__name__}]", err=True)
 
 
-def note(text: str) -> None:
-    """Print something on stderr that is neither an answer nor an error; on a terminal, lines break between words."""
+def note(text: str, *, hang: int = 0) -> None:
+    """Print something on stderr that is neither an answer nor an error; on a terminal, lines break between words.
+
+    What a broken line goes on with begins in column `hang`.
+    """
     if sys.stderr is not None and sys.stderr.isatty():
         wrapper = textwrap.TextWrapper(shutil.get_terminal_size().columns, break_long_words=False)
         wrapper.break_on_hyphens = False  # a flag stays whole
+        wrapper.subsequent_indent = " " * hang
         text = "\n".join(map(wrapper.fill, text.split("\n")))
     typer.secho(text, dim=True, err=True, color=_color())
 

@@ -7,14 +7,15 @@ It puts the parts together: `phiplug.cli.terminal` reads lines, `phiplug.cli.ses
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import typer
 
 from phiplug.cli import note
 from phiplug.cli.asking import AskFlags
-from phiplug.cli.flags import OUTPUT, LoadFlags, SamplingFlags, command_app, takes
+from phiplug.cli.flags import OUTPUT, PROMPT, LoadFlags, SamplingFlags, command_app, takes
+from phiplug.cli.journal import last_conversation
 from phiplug.cli.reasoning import ReasoningFlags
 from phiplug.cli.stdin import piped_lines
 from phiplug.cli.template import TemplateFlags
@@ -29,6 +30,10 @@ GREETING = "/help lists the commands · Ctrl-C stops an answer · Ctrl-D leaves"
 class ChatFlags(AskFlags):
     """What `chat` begins with, how it prints, and whether it is logged."""
 
+    continue_: Annotated[
+        bool,
+        typer.Option("--continue", rich_help_panel=PROMPT, help="Go on with the chat that was logged last."),
+    ] = False
     max_tokens: Annotated[
         int, typer.Option("-n", "--max-tokens", "--sample-len", rich_help_panel=OUTPUT, help="At most so many a turn.")
     ] = 512
@@ -58,9 +63,13 @@ def chat(
     reasoning.printer()
     system = flags.system_text()
     interactive = is_interactive()
+    kept = last_conversation() if flags.continue_ else None
+    for last in kept.answers[-1:] if kept else ():
+        load = replace(load, model=load.model or last.model)
+        system = last.system if system is None else system
     with flags.journal("chat") as journal:
-        journal.begin()
         conversation = Conversation(load.load(), system=system, options=options)
+        journal.begin()
         session = Session(
             conversation,
             load,
@@ -71,6 +80,8 @@ def chat(
             reasoning=reasoning,
         )
         try:
+            if kept:
+                session.go_on(kept)
             if interactive:
                 note(f"{slash.about(session.conversation.llm)}\n{GREETING}\n")
             with restored_when_killed() if interactive else nullcontext():

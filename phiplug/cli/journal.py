@@ -18,11 +18,11 @@ import typer
 
 from phiplug.cli import note
 from phiplug.cli.flags import OUTPUT
-from phiplug.errors import LogFailed, PhiplugWarning
+from phiplug.errors import InvalidParameter, LogFailed, PhiplugWarning
 from phiplug.places import config_file, log_file
 
 if TYPE_CHECKING:
-    from phiplug.answerlog import AnswerLog
+    from phiplug.answerlog import AnswerLog, LoggedConversation
     from phiplug.llm import LLM
     from phiplug.types import Chunk, Message, Request, SamplingParams
 
@@ -69,6 +69,28 @@ def is_on(flag: bool | None = None) -> tuple[bool, str]:
     return wanted is not False, "" if wanted is None else str(file)
 
 
+def last_conversation() -> LoggedConversation:
+    """Return the conversation that was logged last.
+
+    Raises:
+        InvalidParameter: there is none.
+        LogFailed: the log cannot be read.
+    """
+    from phiplug.answerlog import AnswerLog
+
+    file = log_file()
+    found = None
+    if file is not None and file.exists():
+        log = AnswerLog(file)
+        try:
+            found = log.conversation()
+        finally:
+            log.close()
+    if found is None:
+        raise InvalidParameter("continue", "no chat is logged yet")
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """What is asked: the user's message or the raw text, the system message, and how the answer is to begin."""
@@ -105,6 +127,10 @@ class Journal:
     def begin(self, messages: Sequence[Message] = ()) -> None:
         """Let the next answers belong to a conversation of their own, which begins with these messages."""
         self._began = tuple(messages)
+
+    def go_on(self, conversation: int) -> None:
+        """Let the next answers belong to a conversation that is in the log."""
+        self.conversation, self._began = conversation, None
 
     def undo(self, number: int) -> None:
         """Take an answer out of its conversation."""

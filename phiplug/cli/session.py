@@ -13,17 +13,20 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from phiplug.cli import as_phiplug_error, complain, is_lost_output, note
 from phiplug.cli.journal import Question
+from phiplug.cli.quotes import quoted, whole_messages
 from phiplug.cli.reasoning import ReasoningFlags
 from phiplug.cli.screen import AnswerPrinter
+from phiplug.cli.statistics import counted
 from phiplug.cli.terminal import unechoed
 from phiplug.cli.waiting import awaited
-from phiplug.errors import PhiplugError, PhiplugWarning
+from phiplug.errors import InvalidParameter, PhiplugError, PhiplugWarning
 
 if TYPE_CHECKING:
+    from phiplug.answerlog import LoggedAnswer, LoggedConversation
     from phiplug.cli.flags import LoadFlags
     from phiplug.cli.journal import Journal
     from phiplug.conversation import Conversation, Reply
-    from phiplug.types import Chunk
+    from phiplug.types import Chunk, Message
 
     Obey: TypeAlias = Callable[[str, "Session"], None]
 
@@ -36,6 +39,7 @@ class Session:
         load: the flags that loaded the model, with which another engine would load it.
         journal: logs the answers.
         last: the last chunk of the last answer that came to its end.
+        logged: the numbers of this conversation's answers in the log, the newest last.
         held: how many tokens the conversation was at the end of the last answer.
         failure: the first error, or None.
         leaving: the chat is over.
@@ -61,6 +65,7 @@ class Session:
         self.load = load
         self.journal = journal
         self.last: Chunk | None = None
+        self.logged: list[int | None] = []
         self.held = 0
         self.failure: PhiplugError | None = None
         self.leaving = False
@@ -72,7 +77,7 @@ class Session:
 
     def run(self, lines: Iterable[str]) -> None:
         """Handle line after line; any error costs a turn, and never the conversation."""
-        for line in lines:
+        for line in whole_messages(lines):
             try:
                 self._handle(line)
             except KeyboardInterrupt:
@@ -88,6 +93,27 @@ class Session:
             if self._interactive and line.strip():
                 note("")
 
+    def go_on(self, kept: LoggedConversation) -> None:
+        """Go on with a conversation of the log."""
+        self.journal.go_on(kept.id)
+        self.logged = [answer.id for answer in kept.answers]
+        self.conversation.resume([*kept.messages, *_said(kept.answers)])
+        note(f"going on after {counted(len(self.conversation.turns), 'message')}")
+
+    def undo(self) -> str:
+        """Take the last question and its answer back, also in the log; return the question.
+
+        Raises:
+            InvalidParameter: nothing was asked yet.
+        """
+        question = self.conversation.undo()
+        if question is None:
+            raise InvalidParameter("undo", "nothing was asked yet")
+        if self.logged and (number := self.logged.pop()):
+            self.journal.undo(number)
+        self.forget()
+        return question
+
     def forget(self) -> None:
         """Drop what is known of the last answer: it is no longer one of this conversation, or of this engine."""
         self.last, self.held = None, 0
@@ -96,7 +122,7 @@ class Session:
         if line.startswith("/"):
             self._obey(line, self)
         elif line.strip():
-            self._answer(line)
+            self.answer(quoted(line))
 
     def _fail(self, line: str, error: Exception) -> None:
         """Print one line about what cost this turn."""
@@ -106,7 +132,8 @@ class Session:
         if not line.startswith("/"):
             note("your message was taken back; the chat goes on without it")
 
-    def _answer(self, text: str) -> None:
+    def answer(self, text: str) -> None:
+        """Send a message, and print what comes."""
         with self._each_warning_once():
             reply = self.conversation.send(text)
         printer = AnswerPrinter(raw=self._raw_output)
@@ -128,7 +155,9 @@ class Session:
         finally:
             self.held = len(reply.request.prompt_ids) + reply.tokens
             number = self.journal.add(self.conversation.llm, reply.request, question, chunks) if chunks else None
-            if number and len(self.conversation.messages) == before:  # taken back
+            if len(self.conversation.messages) > before:
+                self.logged.append(number)
+            elif number:  # taken back
                 self.journal.undo(number)
 
     def _print(self, reply: Reply, printer: AnswerPrinter, chunks: list[Chunk]) -> None:
@@ -160,6 +189,15 @@ class Session:
             if str(warning.message) not in self._warned:
                 self._warned.add(str(warning.message))
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+
+def _said(answers: Iterable[LoggedAnswer]) -> Iterator[Message]:
+    """Yield the messages of answers that were logged."""
+    from phiplug.types import Message
+
+    for answer in answers:
+        yield Message("user", answer.prompt)
+        yield Message("assistant", answer.answer, answer.reasoning)
 
 
 @contextlib.contextmanager

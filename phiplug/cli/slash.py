@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from phiplug.cli import note
 from phiplug.errors import InvalidParameter, UnsupportedParameter
+from phiplug.printable import printable
 from phiplug.transcript import SETTINGS, AnswerOptions
 
 if TYPE_CHECKING:
@@ -84,14 +85,15 @@ def about(llm: LLM) -> str:
 def _help(_: Session, __: str) -> None:
     rows = {f"/{name} {command.usage}": command.summary for name, command in COMMANDS.items()}
     width = max(map(len, rows))
-    note("\n".join(f"{head:{width}}  {summary}" for head, summary in rows.items()))
-    note("\nEnter sends, Alt-Enter begins a new line, Tab completes a command.")
+    note("\n".join(f"{head:{width}}  {summary}" for head, summary in rows.items()), hang=width + 2)
+    note('\nEnter sends, Alt-Enter begins a new line, as Enter does between """ and """. Tab completes a command.')
     note("Ctrl-C stops an answer, Ctrl-D leaves.")
 
 
 def _reset(session: Session, _: str) -> None:
     session.conversation.reset()
     session.journal.begin()
+    session.logged.clear()
     session.forget()
     note("the conversation is empty" + ("; the system message stays" if session.conversation.system else ""))
 
@@ -105,7 +107,9 @@ def _set(session: Session, text: str) -> None:
     name, _, value = text.partition(" ")
     if not value.strip() and (not name or name in SETTINGS):
         settings = session.conversation.options.values()
-        note("\n".join(f"{key} {_spelt(value)}" for key, value in settings.items() if name in ("", key)))
+        shown = {f"{key} {_spelt(value)}": ABOUT[key] for key, value in settings.items() if name in ("", key)}
+        width = max(map(len, shown))
+        note("\n".join(f"{head:{width}}  {about}" for head, about in shown.items()), hang=width + 2)
         return
     session.conversation.options = session.conversation.options.changed({name: _value(value.strip())})
     note(f"{name} is {_spelt(session.conversation.options.values()[name])}")
@@ -120,6 +124,7 @@ def _save(session: Session, file: str) -> None:
 def _load(session: Session, file: str) -> None:
     transcript = session.conversation.load(Path(file))
     session.journal.begin(session.conversation.turns)
+    session.logged.clear()
     session.forget()
     count = len(transcript.messages)
     note(f"going on after {count} message{'s' if count != 1 else ''}")
@@ -133,6 +138,30 @@ def _backend(session: Session, name: str) -> None:
     old.close()
     session.forget()
     note(about(conversation.llm))
+
+
+def _model(session: Session, reference: str) -> None:
+    """Load another model; the old one goes when the new one is there."""
+    wanted = replace(session.load, model=reference)
+    old = session.conversation.llm
+    session.conversation.llm = wanted.load()
+    session.load = wanted
+    old.close()
+    session.forget()
+    note(about(session.conversation.llm))
+
+
+def _undo(session: Session, _: str) -> None:
+    question = session.undo()
+    note(f"taken back: {printable(question, longest=60)}")
+
+
+def _retry(session: Session, _: str) -> None:
+    seed = session.conversation.options.sampling.seed
+    question = session.undo()
+    if seed is not None:
+        note(f"seed {seed} is set, so the answer may be the same; /set seed none draws another")
+    session.answer(question)
 
 
 def _loaded(flags: LoadFlags, name: str) -> LLM:
@@ -162,7 +191,7 @@ def _stats(session: Session, _: str) -> None:
     if last and last.usage and last.timings:
         facts = summary(conversation.llm, last.usage, last.timings).split(" \u00b7 ")[:-1]  # the engine was named above
         rows += [("" if at else "last answer", fact) for at, fact in enumerate(facts)]
-    note("\n".join(f"{head:12} {fact}" for head, fact in rows))
+    note("\n".join(f"{head:12} {fact}" for head, fact in rows), hang=13)
 
 
 def _exit(session: Session, _: str) -> None:
@@ -201,10 +230,42 @@ COMMANDS = {
     "set": Slash("[NAME VALUE]", "change a setting: /set temperature 0.2; alone, show all", _set),
     "save": Slash("FILE", "write the conversation as JSON", _save),
     "load": Slash("FILE", "go on with a conversation that was saved", _load),
+    "retry": Slash("", "have the last question answered anew", _retry),
+    "undo": Slash("", "take the last question and its answer back", _undo),
+    "model": Slash("REFERENCE", "let another model go on with the conversation", _model),
     "backend": Slash("NAME", "let another engine go on with the conversation", _backend),
     "stats": Slash("", "what answers, how, and how fast", _stats),
     "exit": Slash("", "leave, as /quit and /bye do", _exit),
 }
 """The commands by their names. A usage that begins with a capital letter must be given."""
+
+ABOUT: Mapping[str, str] = {
+    "temperature": "0 is greedy, more is more surprising",
+    "top_p": "only the likeliest tokens of so much probability; 1 is off",
+    "top_k": "only so many of the likeliest tokens; 0 is off",
+    "min_p": "only tokens so likely beside the likeliest; 0 is off",
+    "repeat_penalty": "against tokens that were there; 1 is off",
+    "repeat_last_n": "how far back it looks; none is the dialect's",
+    "penalize_prompt": "whether the prompt counts; none is the dialect's",
+    "frequency_penalty": "per occurrence of a token",
+    "presence_penalty": "per token that occurred",
+    "logit_bias": 'added to tokens: {"42": -1.5}',
+    "seed": "the same gives the same answer; none draws one",
+    "dialect": "whose rules hold: phiplug, candle, llama.cpp, mlx-lm, hf",
+    "typical_p": "only the most typical tokens; 1 is off",
+    "xtc_probability": "how often the likeliest are left out",
+    "xtc_threshold": "how likely those are",
+    "top_n_sigma": "deviations below the largest logit; 0 is off",
+    "dry_multiplier": "against repeated phrases; 0 is off",
+    "dry_base": "how that grows with each repeated token",
+    "dry_allowed_length": "how long a repetition may be",
+    "dry_last_n": "how far back it looks; -1 is everything",
+    "dry_breakers": "ids that end a repetition: [[198]]",
+    "max_tokens": "at most so many an answer",
+    "stop": 'ends an answer: ["###"]',
+    "strict_content": "refuse control tokens in a message",
+    "variables": 'for the chat template: {"enable_thinking": false}',
+}
+"""A word on each setting."""
 
 _ALIASES = {"quit": "exit", "bye": "exit"}

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from phiplug.cli.quotes import is_open
+
 if TYPE_CHECKING:
     from types import FrameType
 
@@ -122,14 +124,17 @@ def _completer(completions: Completions) -> Completer:
 
 
 def _keys() -> KeyBindings:
-    """Enter sends, and Alt-Enter begins a new line: so what is pasted may have several."""
+    """Enter sends; Alt-Enter begins a new line, and so does Enter between three quotes."""
     from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
     keys = KeyBindings()
 
     @keys.add("enter")
     def send(event: KeyPressEvent) -> None:
-        event.current_buffer.validate_and_handle()
+        if is_open(event.current_buffer.text):
+            event.current_buffer.insert_text("\n")
+        else:
+            event.current_buffer.validate_and_handle()
 
     @keys.add("escape", "enter")
     def new_line(event: KeyPressEvent) -> None:
