@@ -104,7 +104,7 @@ def test_a_new_plugin_installs_and_keeps_the_contract(fresh: Path, tmp_path: Pat
     run(*pip, "./phiplug-foo", "pytest", "hypothesis", cwd=tmp_path)
     results = json.loads(run(fresh / "phiplug", "plugins", "check", "foo", "--json", cwd=tmp_path))
     assert {result["outcome"] for result in results} <= {"passed", "skipped"}
-    assert "foo on cpu" in run_err(fresh / "phiplug", "run", "hello", "-b", "foo", "-n", "4", cwd=tmp_path)
+    assert "foo on cpu" in run_err(fresh / "phiplug", "run", "hello", "-b", "foo", "-n", "4", "--usage", cwd=tmp_path)
 
 
 def test_it_is_listed_among_the_backends(fresh: Path, tmp_path: Path) -> None:
