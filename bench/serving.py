@@ -149,4 +149,7 @@ async def main():
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    try:
+        asyncio.run(main())
+    except httpx.ConnectError as error:
+        raise SystemExit(f"{error.request.url}: {error}") from None

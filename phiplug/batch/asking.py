@@ -65,7 +65,7 @@ class Terms:
     """What holds for every line of a batch.
 
     Attributes:
-        created: when the batch began, in seconds of Unix time; every answer says so.
+        created: when the batch began, in seconds of Unix time; every answer has it.
         seed: of the batch; lines without a seed of their own have one that follows from it.
         max_tokens: for lines that do not say, or None for what the server would take.
         names: what a line may call the model.

@@ -14,7 +14,7 @@ from phiplug.batch.tasks import TaskReader
 from phiplug.errors import InvalidParameter, PhiplugError
 
 if TYPE_CHECKING:
-    from phiplug.batch.ledger import Done
+    from phiplug.batch.manifest import Done
     from phiplug.batch.source import Source
     from phiplug.batch.tasks import Task
     from phiplug.forms.problems import Json

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from phiplug.batch.ledger import Done
+from phiplug.batch.manifest import Done
 from phiplug.errors import InvalidParameter
 from phiplug.userfiles import expanded
 

@@ -52,7 +52,7 @@ def free_memory(root: Path = CGROUP) -> int:
 
 
 def _available(meminfo: Path = MEMINFO) -> int:
-    """Return the bytes that this machine can still give: Linux says so in a file, other systems to psutil."""
+    """Return the bytes that this machine can still give: read from a file on Linux, and by psutil elsewhere."""
     with contextlib.suppress(OSError, KeyError, ValueError):
         lines = dict(line.split(":", 1) for line in meminfo.read_text(encoding="ascii").splitlines())
         return int(lines["MemAvailable"].split()[0]) * 1024

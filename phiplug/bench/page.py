@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
-import jinja2
 from markupsafe import Markup
 
 from phiplug.bench import charts, tables
@@ -15,6 +13,7 @@ from phiplug.bench.charts import COLOURS, Bar, Curve
 from phiplug.bench.compare import lines, rate_over
 from phiplug.bench.fairness import notes
 from phiplug.bench.figures import bandwidth_limit, figure, gaps, quantile
+from phiplug.bench.html import rendered
 
 if TYPE_CHECKING:
     from phiplug.bench.compare import Line
@@ -25,19 +24,22 @@ QUANTILES = 101  # points of a distribution's curve
 
 def page(runs: Sequence[Run]) -> str:
     """Return the page as HTML with its style sheet and pictures inside; nothing is fetched when it is opened."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = environment.from_string(_data("report.html"))
     found = lines(runs)
-    return template.render(
-        style=Markup(_data("report.css")),  # noqa: S704  ours
-        runs=runs,
-        headline=headline(found),
-        headings=tables.headings(runs),
-        rows=[(line, cells) for line, cells in zip(found, tables.cells(runs), strict=True)],
-        remarks=tables.remarks(runs),
-        about=[(run, row) for run in runs for row in _one_a_backend(run)],
-        said=tables.about,
-        pictures=[(name, Markup(svg), note) for name, svg, note in _pictures(runs)],  # noqa: S704  escaped as they are drawn
+    return rendered(
+        "report.html",
+        {
+            "runs": runs,
+            "headline": headline(found),
+            "headings": tables.headings(runs),
+            "rows": [(line, cells) for line, cells in zip(found, tables.cells(runs), strict=True)],
+            "remarks": tables.remarks(runs),
+            "about": [(run, row) for run in runs for row in _one_a_backend(run)],
+            "said": tables.about,
+            "pictures": [
+                (name, Markup(svg), note)  # noqa: S704  escaped as they are drawn
+                for name, svg, note in _pictures(runs)
+            ],
+        },
     )
 
 
@@ -168,7 +170,3 @@ def _named(line: Line, found: Sequence[Line]) -> str:
     runs = list({id(each.entry.run): each.entry.run for each in found}.values())
     name = line.entry.row.contender.name
     return f"{name} ({tables.machine_name(line.entry.run, runs)})" if len(runs) > 1 else name
-
-
-def _data(name: str) -> str:
-    return files("phiplug").joinpath("data", name).read_text(encoding="utf-8")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
-import jinja2
-from markupsafe import Markup
-
+from phiplug.bench.html import rendered
 from phiplug.printable import printable
 
 if TYPE_CHECKING:
@@ -21,25 +18,22 @@ MOST = 200  # positions on a page
 
 def page(found: Parity, llm: LLM) -> str:
     """Return the page as HTML with its style sheet inside, the tokens spelled by one of the models."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    style, source = (
-        files("phiplug").joinpath(f"data/{name}").read_text("utf-8") for name in ("report.css", "parity.html")
-    )
-    differences = [_shown(each, llm) for each in found.differences[:MOST]]
-    return environment.from_string(source).render(
-        style=Markup(style),  # noqa: S704  ours
-        names=found.names,
-        compared=_compared(found),
-        differences=differences,
-        total=len(found.differences),
-        positions=found.agreement.positions,
+    return rendered(
+        "parity.html",
+        {
+            "names": found.names,
+            "compared": _compared(found),
+            "differences": [_shown(each, llm) for each in found.differences[:MOST]],
+            "total": len(found.differences),
+            "positions": found.agreement.positions,
+        },
     )
 
 
 def _compared(found: Parity) -> list[tuple[str, Agreement]]:
     own = zip(found.names, found.noise, strict=True)
     return [(" and ".join(found.names), found.agreement)] + [
-        (f"{name}: prefill, one by one", noise) for name, noise in own if noise is not None
+        (f"{name} and itself", noise) for name, noise in own if noise is not None
     ]
 
 

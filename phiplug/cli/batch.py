@@ -21,7 +21,7 @@ from phiplug.errors import InvalidParameter, PhiplugWarning, UnsupportedParamete
 
 if TYPE_CHECKING:
     from phiplug.batch.conduct import Job
-    from phiplug.batch.ledger import Contract
+    from phiplug.batch.manifest import Manifest
     from phiplug.batch.output import Output, Pipe
     from phiplug.llm import LLM
 
@@ -110,11 +110,11 @@ def batch(
             run(*spread_over(load, flags, source, sink, stack), sink)
             return
         llm = stack.enter_context(_loaded(load, flags.slots))
-        job, contract = _planned(llm, source, flags)
+        job, manifest = _planned(llm, source, flags)
         if sink is None:
             _check(job, llm)
             return
-        job = agreed(job, contract, sink, mixed=flags.mixed)
+        job = agreed(job, manifest, sink, mixed=flags.mixed)
         note(_described(llm, flags))
         run(job, here(job, llm), sink)
 
@@ -164,19 +164,19 @@ def _loaded(load: LoadFlags, slots: int) -> LLM:
         return load.load(slots=slots)
 
 
-def _planned(llm: LLM, source: Any, flags: BatchFlags) -> tuple[Job, Contract]:  # Any: a Source
+def _planned(llm: LLM, source: Any, flags: BatchFlags) -> tuple[Job, Manifest]:  # Any: a Source
     from phiplug.batch.asking import Terms
     from phiplug.batch.conduct import Job, require_independence
     from phiplug.batch.identity import computed_by
-    from phiplug.batch.ledger import Contract
+    from phiplug.batch.manifest import Manifest
     from phiplug.load import cache
 
     require_independence(llm.info, mixed=flags.mixed)
     names = (*(flags.served_name or ()), llm.files.reference)
     terms = Terms(int(time.time()), flags.seed, flags.max_tokens, names, flags.mixed)
     asked = {"seed": flags.seed, "max_tokens": flags.max_tokens, "raw": flags.raw, "names": list(names)}
-    contract = Contract(terms.created, asked, computed_by(llm, cache()))
-    return Job(source, terms, flags.raw, flags.max_errors, contract.computed_by if flags.mixed else None), contract
+    manifest = Manifest(terms.created, asked, computed_by(llm, cache()))
+    return Job(source, terms, flags.raw, flags.max_errors, manifest.computed_by if flags.mixed else None), manifest
 
 
 def _described(llm: LLM, flags: BatchFlags) -> str:

@@ -32,7 +32,7 @@ def spread_over(
 ) -> tuple[Job, Start]:
     """Start the actors, which `stack` ends, and return what they are to do."""
     from phiplug.batch.conduct import Job
-    from phiplug.batch.ledger import Contract
+    from phiplug.batch.manifest import Manifest
     from phiplug.batch.spread import Spread, connect
 
     if any(importlib.util.find_spec(name) is None for name in ("ray", "msgpack", "psutil")):
@@ -45,18 +45,18 @@ def spread_over(
     terms = order.terms
     asked = {"seed": terms.seed, "max_tokens": terms.max_tokens, "raw": flags.raw, "names": list(terms.names)}
     job = Job(source, terms, flags.raw, flags.max_errors)
-    job = agreed(job, Contract(terms.created, asked, identity), sink, mixed=flags.mixed)
+    job = agreed(job, Manifest(terms.created, asked, identity), sink, mixed=flags.mixed)
     note(f"{order.load.reference}: {identity['backend']} on {flags.actors} actors of a Ray cluster; seed {terms.seed}")
     return job, spread.over
 
 
 def _created(sink: Output | Pipe) -> int:
     """Return when the batch began: now, or with the run whose rows are there."""
-    from phiplug.batch.ledger import Contract, contract_path
+    from phiplug.batch.manifest import Manifest, manifest_path
     from phiplug.batch.output import Output
 
     if isinstance(sink, Output) and len(sink.done):
-        return Contract.read(contract_path(sink.path)).created
+        return Manifest.read(manifest_path(sink.path)).created
     return int(time.time())
 
 

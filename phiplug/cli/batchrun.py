@@ -13,25 +13,25 @@ from phiplug.cli import INTERRUPTED, note
 
 if TYPE_CHECKING:
     from phiplug.batch.conduct import Job, Running, Tally
-    from phiplug.batch.ledger import Contract
+    from phiplug.batch.manifest import Manifest
     from phiplug.batch.output import Output, Pipe
     from phiplug.batch.tasks import Task
 
 
-def agreed(job: Job, contract: Contract, sink: Output | Pipe, *, mixed: bool) -> Job:
+def agreed(job: Job, manifest: Manifest, sink: Output | Pipe, *, mixed: bool) -> Job:
     """Compare with what an earlier run wrote, or write down the terms of this one."""
     from phiplug.batch.conduct import check_resumed
-    from phiplug.batch.ledger import Contract, contract_path
+    from phiplug.batch.manifest import Manifest, manifest_path
     from phiplug.batch.output import Output
 
     if not isinstance(sink, Output):
         return job
-    path = contract_path(sink.path)
+    path = manifest_path(sink.path)
     if not len(sink.done):
-        contract.write(path)
+        manifest.write(path)
         return job
-    earlier = Contract.read(path)
-    earlier.require(contract, mixed=mixed)
+    earlier = Manifest.read(path)
+    earlier.require(manifest, mixed=mixed)
     check_resumed(job, sink.done)
     return replace(job, terms=replace(job.terms, created=earlier.created))
 

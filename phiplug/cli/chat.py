@@ -53,7 +53,7 @@ def chat(
 ) -> None:
     """Talk with a model, turn after turn; /help lists what else it understands."""
     from phiplug.cli import slash
-    from phiplug.cli.session import Session
+    from phiplug.cli.session import Session, Shown
     from phiplug.conversation import Conversation
     from phiplug.transcript import AnswerOptions
 
@@ -75,9 +75,7 @@ def chat(
             load,
             slash.obey,
             journal=journal,
-            interactive=interactive,
-            raw_output=flags.raw_output,
-            reasoning=reasoning,
+            shown=Shown(interactive, flags.raw_output, reasoning),
         )
         try:
             if kept:

@@ -52,7 +52,7 @@ def get(name: Name) -> None:
     wanted = _plain(name)
     values = ConfigFile.of_user().read().values
     if wanted not in values:
-        kind_of(wanted)  # says so where there is no such name
+        kind_of(wanted)  # raises where there is no such name
         raise PhiplugError(f"{wanted} is not set", hint=f"`phiplug config set {wanted} VALUE` does")
     value = values[wanted]
     typer.echo(value if isinstance(value, str) else spelt(value))

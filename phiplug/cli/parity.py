@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from phiplug.cli import INTERRUPTED
 from phiplug.cli.counter import counted
 from phiplug.cli.flags import OUTPUT, BackendsFlags, command_app, takes
 from phiplug.errors import InvalidParameter
@@ -131,7 +132,7 @@ def parity(load: BackendsFlags, flags: ParityFlags) -> None:
         typer.echo(json.dumps(found_json | {"passed": not short, "because": short}))
     else:
         _show(found, continued, short)
-    raise typer.Exit(1 if short else 0)
+    raise typer.Exit(INTERRUPTED if not found.complete else 1 if short else 0)
 
 
 def _before_and_after(load: BackendsFlags, flags: ParityFlags) -> int:

@@ -9,6 +9,7 @@ import contextlib
 import signal
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from phiplug.cli import as_phiplug_error, complain, is_lost_output, note
@@ -29,6 +30,21 @@ if TYPE_CHECKING:
     from phiplug.types import Chunk, Message
 
     Obey: TypeAlias = Callable[[str, "Session"], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Where answers are shown, and what of them.
+
+    Attributes:
+        interactive: on a terminal, where Ctrl-C stops an answer and not the chat.
+        raw_output: escape sequences stay.
+        reasoning: whether that is shown.
+    """
+
+    interactive: bool = False
+    raw_output: bool = False
+    reasoning: ReasoningFlags = field(default_factory=ReasoningFlags)
 
 
 class Session:
@@ -52,15 +68,9 @@ class Session:
         obey: Obey,
         *,
         journal: Journal,
-        interactive: bool = False,
-        raw_output: bool = False,
-        reasoning: ReasoningFlags | None = None,
+        shown: Shown,
     ) -> None:
-        """Answer with `conversation`; `obey` is given the lines that begin with a slash, and `journal` the answers.
-
-        Ctrl-C stops an answer where it is `interactive`, and `raw_output` keeps escape sequences on a terminal.
-        `reasoning` says whether that is shown.
-        """
+        """Answer with `conversation`; `obey` is given the lines that begin with a slash, and `journal` the answers."""
         self.conversation = conversation
         self.load = load
         self.journal = journal
@@ -70,9 +80,7 @@ class Session:
         self.failure: PhiplugError | None = None
         self.leaving = False
         self._obey = obey
-        self._interactive = interactive
-        self._raw_output = raw_output
-        self._reasoning = reasoning or ReasoningFlags()
+        self._shown = shown
         self._warned: set[str] = set()
 
     def run(self, lines: Iterable[str]) -> None:
@@ -81,7 +89,7 @@ class Session:
             try:
                 self._handle(line)
             except KeyboardInterrupt:
-                if not self._interactive:
+                if not self._shown.interactive:
                     raise
                 note("stopped")
             except Exception as error:  # an engine or a plugin may raise anything
@@ -90,7 +98,7 @@ class Session:
                 self._fail(line, error)
             if self.leaving:
                 return
-            if self._interactive and line.strip():
+            if self._shown.interactive and line.strip():
                 note("")
 
     def go_on(self, kept: LoggedConversation) -> None:
@@ -136,16 +144,16 @@ class Session:
         """Send a message, and print what comes."""
         with self._each_warning_once():
             reply = self.conversation.send(text)
-        printer = AnswerPrinter(raw=self._raw_output)
+        printer = AnswerPrinter(raw=self._shown.raw_output)
         question = Question(text, self.conversation.system)
         chunks: list[Chunk] = []
         before = len(self.conversation.messages)
         self.journal.prepare()
         try:
-            with unechoed() if self._interactive else contextlib.nullcontext():
+            with unechoed() if self._shown.interactive else contextlib.nullcontext():
                 self._print(reply, printer, chunks)
         except KeyboardInterrupt:
-            if not self._interactive:
+            if not self._shown.interactive:
                 raise
             with _deaf():
                 reply.close()
@@ -161,7 +169,7 @@ class Session:
                 self.journal.undo(number)
 
     def _print(self, reply: Reply, printer: AnswerPrinter, chunks: list[Chunk]) -> None:
-        thoughts = self._reasoning.printer()
+        thoughts = self._shown.reasoning.printer()
         try:
             for chunk in awaited(reply, f"reading {len(reply.request.prompt_ids)} tokens"):
                 chunks.append(chunk)

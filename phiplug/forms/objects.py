@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -42,7 +43,7 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
-class Body:
+class Body(ABC):
     """One answer, whole.
 
     Attributes:
@@ -65,9 +66,9 @@ class Body:
             "usage": self.usage(answers),
         }
 
+    @abstractmethod
     def choice(self, index: int, answers: Sequence[Answer]) -> Json:
         """Return the object of the answer number `index`."""
-        raise NotImplementedError
 
     def usage(self, answers: Sequence[Answer]) -> Json:
         """Return the token counts of all answers."""

@@ -17,7 +17,7 @@ from phiplug.batch.asking import Terms
 from phiplug.batch.conduct import Job, TooManyErrors, check, check_resumed, conduct, here
 from phiplug.batch.identity import computed_by, processor
 from phiplug.batch.interrupts import Interrupts
-from phiplug.batch.ledger import Contract, Done, contract_path
+from phiplug.batch.manifest import Done, Manifest, manifest_path
 from phiplug.batch.output import Output, Pipe
 from phiplug.batch.rows import compared, written
 from phiplug.batch.source import Source
@@ -219,15 +219,15 @@ def test_mixed_rows_say_what_computed_them(tmp_path, path):
 
 
 def test_the_terms_of_a_batch_hold_for_all_of_its_runs(path):
-    kept = contract_path(path)
-    first = Contract(5, {"seed": 0}, {"threads": 1, "model": "a"})
+    kept = manifest_path(path)
+    first = Manifest(5, {"seed": 0}, {"threads": 1, "model": "a"})
     first.write(kept)
-    earlier = Contract.read(kept)
+    earlier = Manifest.read(kept)
     assert earlier == first
     earlier.require(first, mixed=False)
     with pytest.raises(InvalidParameter, match="have seed 0, and this run 3"):
-        earlier.require(Contract(9, {"seed": 3}, first.computed_by), mixed=True)
-    other = Contract(9, {"seed": 0}, {"threads": 2, "model": "a"})
+        earlier.require(Manifest(9, {"seed": 3}, first.computed_by), mixed=True)
+    other = Manifest(9, {"seed": 0}, {"threads": 2, "model": "a"})
     with pytest.raises(InvalidParameter, match="computed with threads 1, and now it is 2"):
         earlier.require(other, mixed=False)
     earlier.require(other, mixed=True)
@@ -238,9 +238,9 @@ def test_the_terms_of_a_batch_hold_for_all_of_its_runs(path):
 )
 def test_terms_that_are_missing_or_damaged_are_refused(path, damage):
     if damage is not None:
-        contract_path(path).write_bytes(damage)
+        manifest_path(path).write_bytes(damage)
     with pytest.raises(InvalidParameter, match=r"is missing|is damaged"):
-        Contract.read(contract_path(path))
+        Manifest.read(manifest_path(path))
 
 
 def test_what_computes_is_told_by_the_model_the_engine_and_the_processor(tmp_path):

@@ -180,6 +180,16 @@ def test_parity_writes_a_page_and_continues_prompts_where_it_is_told_to(phiplug,
     assert "0 of 9 positions" in path.read_text()
 
 
+def test_ctrl_c_shows_what_is_done_and_is_an_exit_code(phiplug, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("phiplug.bench.parity._compare_with_itself", interrupted)
+    ran = phiplug("parity", "-m", "toy", "-b", "toy", "-b", "toy", "--positions", "10")
+    assert ran.code == 130
+    assert "interrupted: 10 positions are done" in ran.out
+
+
 def test_parity_fails_where_the_bounds_are_not_met(phiplug):
     ran = phiplug("parity", "-m", "toy", "-b", "toy", "-b", "toy", "--positions", "10", "--min-top1", "1.1")
     assert ran.code == 1

@@ -23,7 +23,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Contract:
+class Manifest:
     """What all rows of an output have in common.
 
     Attributes:
@@ -45,7 +45,7 @@ class Contract:
         write_text("output", path, json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n")
 
     @classmethod
-    def read(cls, path: Path) -> Contract:
+    def read(cls, path: Path) -> Manifest:
         """Read that of an earlier run.
 
         Raises:
@@ -62,7 +62,7 @@ class Contract:
             raise InvalidParameter("output", f"{path} is damaged, or of another version of phiplug")
         return known
 
-    def require(self, now: Contract, *, mixed: bool) -> None:
+    def require(self, now: Manifest, *, mixed: bool) -> None:
         """Refuse to go on under other terms, or on something else unless rows may be `mixed`.
 
         Raises:
@@ -79,7 +79,7 @@ class Contract:
                 raise InvalidParameter("resume", f"{said} {now.computed_by.get(name)}", hint=hint)
 
 
-def contract_path(output: Path) -> Path:
+def manifest_path(output: Path) -> Path:
     """Return where the terms of an output are kept."""
     return output.with_name(output.name + ".batch")
 

@@ -1,0 +1,5 @@
+"""Lets `python -m phiplug` be the command line."""
+
+from phiplug.cli import main
+
+main()
