@@ -6,6 +6,7 @@ The bare loop is `llama_decode` and an argmax, as small as Python allows; what p
 from __future__ import annotations
 
 import ctypes
+import os
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from phiplug.load import load
 from phiplug.types import Request, SamplingParams
 from phiplug_llama_cpp.bits import BF16, FLASH_ATTENTION
 
-REFERENCE = "smollm2"
+REFERENCE = os.environ.get("PHIPLUG_MODEL", "smollm2")
 PROMPT = "Write a haiku about ice hockey."
 NEW_TOKENS = 64
 PROMPT_TOKENS = 256
@@ -47,7 +48,8 @@ class BareLoop:
         params.n_ctx, params.n_batch, params.n_ubatch = slots * context, 512, 512
         params.n_seq_max, params.kv_unified = slots, False
         params.n_threads = params.n_threads_batch = threads
-        params.type_v, params.flash_attn_type = BF16, FLASH_ATTENTION  # as phiplug's: docs/decisions/bits.md
+        if not llama_cpp.llama_supports_gpu_offload():  # phiplug's cells on a CPU: docs/decisions/bits.md
+            params.type_v, params.flash_attn_type = BF16, FLASH_ATTENTION
         self.context = llama_cpp.llama_init_from_model(self.model, params)
         self.memory = llama_cpp.llama_get_memory(self.context)
         self.vocab_size = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self.model))
@@ -102,7 +104,9 @@ def engines(request: pytest.FixtureRequest) -> Iterator[Engines]:
         path = str(llm.files.path)
         with pytest.MonkeyPatch.context() as patch:  # Llama has no argument for it
             patch.setattr(llama_cpp.llama_cpp, "llama_model_default_params", without_amx)
-            peer = llama_cpp.Llama(path, n_ctx=CTX, n_threads=threads, n_threads_batch=threads, verbose=False)
+            peer = llama_cpp.Llama(
+                path, n_ctx=CTX, n_threads=threads, n_threads_batch=threads, n_gpu_layers=-1, verbose=False
+            )
         yield Engines(llm, BareLoop(path, threads), peer)
 
 
