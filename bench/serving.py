@@ -1,6 +1,6 @@
 """Asks several OpenAI-compatible servers in turn, and says tokens per second, time to first token and gaps of each.
 
-    python -m bench.serving load NAME=URL ... [--clients 1,4,8,16] [--rounds 3]
+    python -m bench.serving load NAME=URL ... [--clients 1,4,8,16] [--rounds 3] [--temperature 0.8] [--top-p 0.95]
     python -m bench.serving long NAME=URL ...       one prompt of some 1,500 tokens beside four streams
     python -m bench.serving shared NAME=URL ...     eight clients with one system prompt of some 1,000 tokens
 
@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import math
 import statistics
 import time
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from dataclasses import dataclass, field
 import httpx
 
 TOKENS = 96
+SAMPLING = {"temperature": 0.8, "top_p": 0.95}
 PROMPTS = itertools.count(1)  # no two alike, so that no server has computed one before
 WORDS = " ".join(f"Item {number}: the bell was heard at {number * 7 % 24} o'clock." for number in range(400))
 LONG, SHARED = WORDS[:3900], WORDS[:2600]  # some 1,500 and 1,000 tokens of SmolLM2's
@@ -38,14 +40,18 @@ class Answer:
     def ttft(self):
         return self.pieces[0] - self.asked
 
+    @property
+    def tokens(self):
+        """As many as the server says, or pieces where it says nothing: llama_cpp.server sends one for each token."""
+        return self.usage.get("completion_tokens", len(self.pieces))
+
 
 def body_of(prompt, *, tokens=TOKENS, system=None):
     messages = [{"role": "system", "content": system}] if system else []
     return {
         "messages": [*messages, {"role": "user", "content": prompt}],
         "max_tokens": tokens,
-        "temperature": 0.8,
-        "top_p": 0.95,
+        **SAMPLING,
         "ignore_eos": True,
         "stream": True,
         "stream_options": {"include_usage": True},
@@ -75,7 +81,7 @@ async def load(client, clients):
     """Return tokens per second of all, and the times to first token, where so many ask at once."""
     began = time.perf_counter()
     answers = await asyncio.gather(*(ask(client, body_of(story())) for _ in range(clients)))
-    tokens = sum(answer.usage["completion_tokens"] for answer in answers)
+    tokens = sum(answer.tokens for answer in answers)
     return tokens / (time.perf_counter() - began), [answer.ttft for answer in answers]
 
 
@@ -110,7 +116,7 @@ def report(scenario, found):
             print(
                 f"{clients:3} clients, {name}: {statistics.median(speeds):.1f} tok/s ({min(speeds):.1f} to"
                 f" {max(speeds):.1f}); first token after {statistics.median(ttfts):.3f} s at the median,"
-                f" {ttfts[int(0.95 * (len(ttfts) - 1))]:.3f} s at the 95th percentile"
+                f" {ttfts[math.ceil(0.95 * len(ttfts)) - 1]:.3f} s at the 95th percentile"
             )
         elif scenario == "long":
             gaps, ttfts = [each[0] for each in rounds], [each[1][0] for each in rounds]
@@ -135,7 +141,10 @@ async def main():
     parser.add_argument("servers", nargs="+", metavar="NAME=URL")
     parser.add_argument("--clients", default="1,4,8,16")
     parser.add_argument("--rounds", type=int, default=3)
+    for name, value in SAMPLING.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=value)
     asked = parser.parse_args()
+    SAMPLING.update(temperature=asked.temperature, top_p=asked.top_p)
     servers = dict(each.split("=", 1) for each in asked.servers)
     play = {"load": load, "long": long, "shared": shared}[asked.scenario]
     levels = [int(each) for each in asked.clients.split(",")] if asked.scenario == "load" else [8]
