@@ -19,19 +19,19 @@ async def submit(engine: EnginePort, works: Sequence[Work]) -> Events:
     """Queue requests; a list of them is answered a few at a time, the i-th choice of the k-th as k * choices + i.
 
     Raises:
-        As `EnginePort.submit` does, for a single request.
+        As `EnginePort.submit` does, of the first: a bad constraint, which is that of all, is known before any answer.
     """
-    if len(works) == 1:
-        return await engine.submit(works[0])
-    return SideBySide(engine, works, engine.info.model.slots)
+    first = await engine.submit(works[0])
+    return first if len(works) == 1 else SideBySide(engine, first, works, engine.info.model.slots)
 
 
 class SideBySide:
     """The events of several requests, as `phiplug.server.ports.Events`; the first error ends all of them."""
 
-    def __init__(self, engine: EnginePort, works: Sequence[Work], width: int) -> None:
-        """Answer `works`, of which `width` are open at once."""
+    def __init__(self, engine: EnginePort, first: Events, works: Sequence[Work], width: int) -> None:
+        """Answer `works`, of which `width` are open at once, and the first is already, with the events `first`."""
         self._engine = engine
+        self._opened = {0: first}
         self._rest = iter(list(enumerate(works)))
         self._queue: asyncio.Queue[Event | PhiplugError | None] = asyncio.Queue()
         self._readers = [asyncio.create_task(self._read()) for _ in range(min(width, len(works)))]
@@ -57,19 +57,21 @@ class SideBySide:
         for reader in self._readers:
             reader.cancel()
         await asyncio.gather(*self._readers, return_exceptions=True)
+        for events in self._opened.values():  # its reader had not begun
+            await events.aclose()
 
     async def _read(self) -> None:
         """Answer one request after another."""
         end: PhiplugError | None = None
         try:
             for index, work in self._rest:
-                await self._read_one(index * work.choices, work)
+                events = self._opened.pop(index, None) or await self._engine.submit(work)
+                await self._read_one(index * work.choices, events)
         except PhiplugError as error:
             end = error
         self._queue.put_nowait(end)
 
-    async def _read_one(self, first: int, work: Work) -> None:
-        events = await self._engine.submit(work)
+    async def _read_one(self, first: int, events: Events) -> None:
         try:
             async for event in events:
                 self._queue.put_nowait(Event(first + event.choice, event.chunk))

@@ -100,6 +100,12 @@ def test_every_choice_and_every_prompt_has_the_form():
     assert all(re.fullmatch("[0-9]{4}", each["text"]) for each in post(TEXT, body).json()["choices"])
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_bad_form_of_several_prompts_is_refused_before_an_answer_begins(stream):
+    answer = post(TEXT, {"prompt": ["Once", "Twice"], "structured_outputs": {"regex": "(?=a)b"}, "stream": stream})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "structured_outputs.regex")
+
+
 def test_a_response_repeats_the_form_that_it_has():
     asked = {"type": "json_schema", **NAMED}
     assert post(RESPONSES, {"input": "a", "text": {"format": asked}}).json()["text"] == {"format": asked}
