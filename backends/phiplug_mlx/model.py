@@ -1,7 +1,8 @@
 """Keeps the contract of `phiplug.spi` with a module of mlx-lm and its caches.
 
 MLX builds a graph and computes it while Python goes on: `forward` starts at once, and `Pass.logits` waits. At most one
-pass is under way, so that a long prompt does not queue up where nobody can interrupt it. It knows nothing of files.
+pass is under way, and a guess of one token behind it, so that a long prompt does not queue up where nobody can
+interrupt it. It knows nothing of files.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from phiplug.errors import (
 )
 from phiplug.spi import LoadOptions, ModelFiles, ModelInfo, Step
 from phiplug_mlx.devices import CHUNKS, choose_device, mlx_device
-from phiplug_mlx.slots import Caches, Slots, arrays_of, make_caches
+from phiplug_mlx.slots import Caches, Slots, arrays_of, cache_bytes, make_caches
 
 if TYPE_CHECKING:
     from phiplug.spi import Logits
@@ -215,6 +216,7 @@ def load(files: ModelFiles, options: LoadOptions) -> MLXModel:
     try:
         with mx.stream(mlx_device(device)):
             loaded = read(files.path, device, options)
+            cells = cache_bytes(loaded.module, loaded.context_length)
     except (MemoryError, RuntimeError) as error:
         raise translated(error) from error
     info = ModelInfo(
@@ -226,6 +228,7 @@ def load(files: ModelFiles, options: LoadOptions) -> MLXModel:
         version=version("mlx"),
         chunk=CHUNKS[device],
         features=frozenset({"copy", "meter"}),
+        cache_bytes=options.slots * cells,
         metadata={**loaded.metadata, "mlx-lm": version("mlx-lm"), **_device_name()},
     )
     return MLXModel(loaded, info, mlx_device(device))

@@ -133,6 +133,17 @@ def test_a_rotating_cache_past_its_window_says_that_nothing_is_kept(backend: Bac
     assert close(alone(model, 0, prompt), alone(model, 1, prompt))
 
 
+@pytest.mark.parametrize("name", ["llama", "gemma2", "gemma3"])
+def test_caches_that_are_full_take_what_the_model_says(name: str, backend: Backend, paths: dict[str, Path]) -> None:
+    from phiplug_mlx.slots import arrays_of
+
+    model = backend.load(ModelFiles("tiny", paths[name], "gguf"), LoadOptions(ctx_size=256, slots=3))
+    model.forward([Step(0, ids(250), rows=0)]).logits()
+    for token in ids(6):
+        model.forward([Step(0, [token])]).logits()
+    assert 3 * sum(array.nbytes for array in arrays_of(model._slots.alone(0))) == model.info.cache_bytes
+
+
 def test_a_full_cache_with_a_window_keeps_what_is_asked(backend: Backend, paths: dict[str, Path]) -> None:
     model = backend.load(ModelFiles("tiny", paths["gemma2"], "gguf"), LoadOptions(ctx_size=128))
     model.forward([Step(0, ids(WINDOW + 40))]).logits()
