@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from phiplug.spi import Logits, Step
 
     Compute: TypeAlias = Callable[[Sequence[Step]], Logits]
+    Continue: TypeAlias = Callable[[Logits], Sequence[Step]]
 
 
 class DeferredPass:
@@ -30,6 +31,11 @@ class DeferredPass:
     def is_due(self) -> bool:
         """Whether it is still to be computed."""
         return self._compute is not None
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it will never return a row."""
+        return self._compute is None and self._logits is None
 
     def logits(self) -> Logits:
         """Compute the rows at the first call, and return them at every one.
@@ -51,6 +57,37 @@ class DeferredPass:
             self._compute, self._reason = None, "the model was closed before this pass was read"
 
 
+class DeferredGuess(DeferredPass):
+    """A `phiplug.spi.Guess` that begins when it is read: it saves nobody a wait, and shows that a core guesses well."""
+
+    def __init__(self, asked: DeferredPass, draw: Continue, compute: Compute) -> None:
+        super().__init__((), compute)
+        self._asked = asked
+        self._draw: Continue | None = draw
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is still to be computed; where the pass failed that it goes on from, it never will."""
+        return super().is_due and not self._asked.has_failed
+
+    def tokens(self) -> list[int]:
+        """Compute the pass that was asked for, and draw from its rows at the first call.
+
+        Raises:
+            BackendFailed: that pass failed; and what computing it raises.
+        """
+        rows = self._asked.logits()
+        if self._draw is not None:
+            self._steps, self._draw = self._draw(rows), None
+        return [step.tokens[0] for step in self._steps]
+
+    def logits(self) -> Logits:
+        """Compute the rows at the first call, and return them at every one; errors are those of `DeferredPass`."""
+        if self.is_due:
+            self.tokens()
+        return super().logits()
+
+
 class DeferredPasses:
     """The pass that a model was asked for last. Call `settle` before the model is touched in any other way."""
 
@@ -65,8 +102,13 @@ class DeferredPasses:
         self._last = DeferredPass(steps, self._compute)
         return self._last
 
+    def guess(self, asked: DeferredPass, draw: Continue) -> DeferredGuess:
+        """Return the pass behind `asked`, whose steps `draw` makes from its rows; nothing is computed yet."""
+        self._last = guess = DeferredGuess(asked, draw, self._compute)
+        return guess
+
     def settle(self) -> None:
-        """Compute the pass that was asked for, if nobody has read it."""
+        """Compute the pass that was asked for, and the guess behind it, if nobody has read it."""
         last, self._last = self._last, None
         if last is not None and last.is_due:
             last.logits()

@@ -180,13 +180,18 @@ class Request:
 class Usage:
     """How many tokens went in and came out.
 
-    `cached_tokens` of the prompt were not computed again; a grammar forced `forced_tokens` of the answer.
+    `cached_tokens` of the prompt were not computed again; a grammar forced `forced_tokens` of the answer. Of the
+    tokens that a device guessed (docs/decisions/lookahead.md), the host drew the same or others; the rest were dropped,
+    because the answer ended or another request came.
     """
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
     forced_tokens: int = 0
+    guesses_asked: int = 0
+    guesses_right: int = 0
+    guesses_wrong: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
-import numpy as np
 from mlx import nn
 
 from phiplug.errors import (
@@ -25,10 +24,11 @@ from phiplug.errors import (
 )
 from phiplug.spi import LoadOptions, ModelFiles, ModelInfo, Step
 from phiplug_mlx.devices import CHUNKS, choose_device, mlx_device
+from phiplug_mlx.passes import MLXGuess, MLXPass
 from phiplug_mlx.slots import Caches, Slots, arrays_of, cache_bytes, make_caches
 
 if TYPE_CHECKING:
-    from phiplug.spi import Logits
+    from phiplug.spi import Draw
     from phiplug_mlx.weights import Loaded
 
 _RECLAIM_EVERY = 256  # passes between two times that MLX gives unused memory back, as mlx-lm's loop does
@@ -52,7 +52,7 @@ class MLXModel:
         self._tail = _keep_last_rows(loaded.module)
         self._device = device
         self._slots = Slots(lambda: make_caches(loaded.module), info.slots)
-        self._pending: MLXPass | None = None
+        self._under_way: list[MLXPass] = []  # a pass, and perhaps a guess that goes on from it
         self._passes = 0
 
     def forward(self, steps: Sequence[Step]) -> MLXPass:
@@ -70,11 +70,39 @@ class MLXModel:
         with self._guard(slots):
             rows, arrays = self._start(steps)
             mx.async_eval(rows, *arrays)  # type: ignore[no-untyped-call]  # mlx has no types for it
-            self._pending = MLXPass(self, slots, rows, arrays)
-        self._passes += 1
-        if self._passes % _RECLAIM_EVERY == 0:
-            mx.clear_cache()
-        return self._pending
+            asked = MLXPass(self, slots, [step.rows for step in steps], rows, arrays)
+            self._under_way.append(asked)
+        self._reclaim()
+        return asked
+
+    def guess(self, asked: MLXPass, draws: Sequence[Draw | None]) -> MLXGuess | None:
+        """Start the pass behind `asked` with tokens that the device draws; see `phiplug.spi.Guesses.guess`.
+
+        Raises:
+            BackendFailed, OutOfMemory: it could not be started; its slots are empty, and `asked` has failed.
+        """
+        for other in [other for other in self._under_way if other is not asked]:
+            other.settle()
+        going = [(slot, row, draw) for (slot, row), draw in zip(asked.last_rows(), draws, strict=True) if draw]
+        steps = [Step(slot, (0,)) for slot, _, _ in going]
+        slots = [step.slot for step in steps]
+        if not self._slots.can_take_back(slots):
+            return None
+        try:
+            with self._guard(asked.slots):
+                rows = asked.release()
+                ids = mx.stack([draw(mx, rows[row]) for _, row, draw in going])
+                mx.async_eval(ids)  # type: ignore[no-untyped-call]  # before the pass that they are fed to
+                rows, arrays = self._start(steps, ids)
+                mx.async_eval(rows, *arrays)  # type: ignore[no-untyped-call]
+                guess = MLXGuess(self, slots, rows, arrays, asked, ids)
+                self._under_way.append(guess)
+        except BaseException:
+            self._under_way = []
+            asked.fail()
+            raise
+        self._reclaim()
+        return guess
 
     def rewind(self, slot: int, length: int) -> int:
         """Keep at most the first `length` tokens of `slot`; none where a sliding window has dropped what is needed."""
@@ -90,7 +118,7 @@ class MLXModel:
 
     def close(self) -> None:
         """Drop the weights and the caches, and a pass that is under way."""
-        self._pending = None
+        self._under_way = []
         self.module, self._tail = None, None
         self._slots = Slots(list, 0)
         mx.clear_cache()
@@ -100,27 +128,57 @@ class MLXModel:
         return int(mx.get_peak_memory())
 
     def wait(self, asked: MLXPass, rows: Any, arrays: list[Any]) -> None:  # Any: mx.array
-        """Wait until a pass is computed; called by the pass, once."""
+        """Wait until a pass is computed; called by the pass, once. What goes on from one that fails, fails."""
         if self.module is None:
             raise BackendFailed("the model was closed before this pass was read")
-        if self._pending is asked:
-            self._pending = None
-        with self._guard(asked.slots):
-            mx.eval(rows, *arrays)
+        others = [other for other in self._under_way if other is not asked]
+        self._under_way = []
+        try:
+            with self._guard(asked.slots):
+                mx.eval(rows, *arrays)
+        except BaseException:
+            for other in others:
+                other.fail()
+            raise
+        self._under_way = others
+
+    def read(self, guess: MLXGuess, ids: Any) -> list[int]:  # Any: mx.array
+        """Wait for the ids that a guess has drawn and return them; called by the guess."""
+        if self.module is None:
+            raise BackendFailed("the model was closed before this guess was read")
+        try:
+            with self._guard(guess.slots):
+                tokens: list[int] = ids.tolist()
+        except BaseException:
+            self._under_way = [other for other in self._under_way if other is not guess]
+            guess.fail()
+            raise
+        return tokens
 
     def _settle(self) -> None:
-        if self._pending is not None:
-            self._pending.settle()
+        for asked in [*self._under_way]:
+            asked.settle()
 
-    def _start(self, steps: Sequence[Step]) -> tuple[Any, list[Any]]:  # Any: mx.array
-        """Build the graph of a pass; return its rows in the order of the steps, and the arrays of its caches."""
+    def _reclaim(self) -> None:
+        """Give unused memory back now and then."""
+        self._passes += 1
+        if self._passes % _RECLAIM_EVERY == 0:
+            mx.clear_cache()
+
+    def _start(self, steps: Sequence[Step], ids: Any = None) -> tuple[Any, list[Any]]:  # Any: mx.array
+        """Build the graph of a pass; return its rows in the order of the steps, and the arrays of its caches.
+
+        Where `ids` are given, (steps,), they are the tokens of the steps, one each.
+        """
         groups = _groups(steps)
         rows: dict[int, Any] = {}  # Any: mx.array
         arrays: list[Any] = []
         for group in groups:
             slots = tuple(steps[index].slot for index in group)
             caches = self._slots.together(slots) if len(slots) > 1 else self._slots.alone(slots[0])
-            logits = self._call([steps[index].tokens for index in group], caches, steps[group[0]].rows)
+            tokens = [list(steps[index].tokens) for index in group]
+            given = mx.array(tokens) if ids is None else ids[mx.array(group)][:, None]
+            logits = self._call(given, caches, steps[group[0]].rows)
             arrays += arrays_of(caches)
             if groups == [list(range(len(steps)))]:  # as nearly always: nothing to gather
                 rows = {0: logits.reshape(-1, self.info.vocab_size)}
@@ -130,11 +188,15 @@ class MLXModel:
                 self._slots.lengths[slot] += len(steps[index].tokens)
         return (rows[0] if len(rows) == 1 else mx.concatenate([rows[index] for index in sorted(rows)])), arrays
 
-    def _call(self, tokens: Sequence[Sequence[int]], caches: Caches, rows: int) -> Any:  # Any: mx.array
-        """Add the graph of one call of the module; float32, shape (sequences, rows, vocab_size)."""
+    def _call(self, tokens: Any, caches: Caches, rows: int) -> Any:  # Any: mx.array
+        """Add the graph of one call of the module, with ids of shape (sequences, tokens).
+
+        Returns:
+            float32, shape (sequences, rows, vocab_size).
+        """
         if self._tail is not None:
             self._tail.rows = max(rows, 1)
-        logits = self.module(mx.array([list(ids) for ids in tokens]), cache=caches)
+        logits = self.module(tokens, cache=caches)
         if not rows:  # MLX would compute what an empty slice is taken from
             return mx.zeros((len(tokens), 0, self.info.vocab_size))
         return mx.contiguous(logits[:, -rows:].astype(mx.float32))
@@ -153,37 +215,6 @@ class MLXModel:
         except BaseException:  # Ctrl-C, which may have come at any point
             self._slots.forget(slots)
             raise
-
-
-class MLXPass:
-    """A `phiplug.spi.Pass` that is under way."""
-
-    def __init__(self, model: MLXModel, slots: Sequence[int], rows: Any, arrays: list[Any]) -> None:  # Any: mx.array
-        self.slots = slots
-        self._model = model
-        self._rows = rows
-        self._arrays = arrays
-        self._settled = False
-
-    def logits(self) -> Logits:
-        """Wait for the rows and return them where MLX computed them, without a copy."""
-        self.settle()
-        if self._rows is None:
-            raise BackendFailed("this pass has failed")
-        if self._rows.size == 0:
-            return np.zeros(self._rows.shape, np.float32)
-        logits: Logits = np.asarray(memoryview(self._rows))
-        logits.flags.writeable = False
-        return logits
-
-    def settle(self) -> None:
-        """Wait until the pass has taken effect."""
-        if self._settled:
-            return
-        rows, arrays, self._settled = self._rows, self._arrays, True
-        self._rows, self._arrays = None, []
-        self._model.wait(self, rows, arrays)
-        self._rows = rows
 
 
 class LastRows(nn.Module):  # type: ignore[misc]  # mlx brings no types that mypy follows
@@ -227,7 +258,7 @@ def load(files: ModelFiles, options: LoadOptions) -> MLXModel:
         quantization=loaded.quantization,
         version=version("mlx"),
         chunk=CHUNKS[device],
-        features=frozenset({"copy", "meter"}),
+        features=frozenset({"copy", "meter", "guess"}),
         cache_bytes=options.slots * cells,
         metadata={**loaded.metadata, "mlx-lm": version("mlx-lm"), **_device_name()},
     )

@@ -35,6 +35,7 @@ class Slots:
         # A rotating cache's row may begin anywhere; those of plain ones are filtered and shared where they are.
         self._shares = all(type(cache) is mlx_lm_module("cache").KVCache for cache in make_caches())
         self.lengths = [0] * count
+        self._surplus = [0] * count  # tokens of a merged row that were taken back, and are still in the batch
 
     def alone(self, slot: int) -> Caches:
         """Return the caches of one slot, for a pass that adds to it alone."""
@@ -46,12 +47,31 @@ class Slots:
         """Return the merged caches of several slots, whose rows are in this order, for a pass that adds to them all."""
         if slots != self._merged:
             self._regroup(slots)
+        surplus = {self._surplus[slot] for slot in slots}
+        if len(surplus) == 1:  # as where a guess was wrong
+            for cache in self._batch if surplus != {0} else ():
+                cache.trim(*surplus)
+        else:
+            self._merge(slots)
+        for slot in slots:
+            self._surplus[slot] = 0
         return self._batch
+
+    def can_take_back(self, slots: Iterable[int]) -> bool:
+        """Say whether a token that is appended to each of these can be taken away again: not from a full window."""
+        if self._shares:
+            return True
+        caches = [cache for slot in slots for cache in self._alone[slot]]  # none of a slot that is merged
+        windows = [cache for cache in caches if hasattr(cache, "max_size")]
+        return bool(caches) and all(cache.offset + 1 < cache.max_size for cache in windows)
 
     def rewind(self, slot: int, length: int) -> int:
         """Keep at most `length` tokens; none where a layer has thrown away what it would need."""
         surplus = self.lengths[slot] - length
-        if surplus > 0:
+        if surplus > 0 and length > 0 and self._shares and slot in self._merged:
+            self._surplus[slot] += surplus
+            self.lengths[slot] = length
+        elif surplus > 0:
             caches = self.alone(slot)
             if length > 0 and all(cache.is_trimmable() for cache in caches):
                 for cache in caches:
@@ -76,7 +96,7 @@ class Slots:
         """Empty one slot."""
         self.alone(slot)
         self._alone[slot] = self._make()
-        self.lengths[slot] = 0
+        self.lengths[slot] = self._surplus[slot] = 0
 
     def forget(self, slots: Iterable[int]) -> None:
         """Empty slots whose pass failed, without looking at what it left."""
@@ -93,6 +113,7 @@ class Slots:
             for slot in self._merged:
                 if slot not in slots or not self._shares:
                     self._alone[slot] = self._extracted(slot)
+                    self._surplus[slot] = 0
                     mx.eval(arrays_of(self._alone[slot]))
             if self._shares and set(slots) <= set(self._merged):
                 self._keep(slots)
@@ -118,20 +139,26 @@ class Slots:
         rows = [self._row(slot) if slot in self._merged and self._shares else self._alone[slot] for slot in slots]
         self._batch = [layer[0].merge(layer) for layer in zip(*rows, strict=True)]
         mx.eval(arrays_of(self._batch))
+        for slot in slots:
+            self._surplus[slot] = 0
 
     def _row(self, slot: int) -> Caches:
         """Return caches of one slot that share the memory of the batch."""
         row, rows = self._merged.index(slot), [mlx_lm_module("cache").KVCache() for _ in self._batch]
         for one, cache in zip(rows, self._batch, strict=True):
             begin = cache.left_padding.tolist()[row]
-            one.keys = cache.keys[row : row + 1, :, begin : cache.size()]
-            one.values = cache.values[row : row + 1, :, begin : cache.size()]
-            one.offset = cache.size() - begin
+            end = cache.size() - self._surplus[slot]
+            one.keys = cache.keys[row : row + 1, :, begin:end]
+            one.values = cache.values[row : row + 1, :, begin:end]
+            one.offset = end - begin
         return rows
 
     def _extracted(self, slot: int) -> Caches:
         """Return caches of one slot that are a copy of its row of the batch."""
-        return [layer.extract(self._merged.index(slot)) for layer in self._batch]
+        caches = [layer.extract(self._merged.index(slot)) for layer in self._batch]
+        for cache in caches if self._surplus[slot] else ():
+            cache.trim(self._surplus[slot])
+        return caches
 
 
 def arrays_of(caches: Caches) -> list[Any]:  # Any: mx.array

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from phiplug.deferred import DeferredPass, DeferredPasses
+from phiplug.deferred import DeferredGuess, DeferredPass, DeferredPasses
 from phiplug.errors import ModelCorrupt, ModelNotFound, UnsupportedParameter
-from phiplug.spi import LoadOptions, ModelFiles, ModelInfo, Step
+from phiplug.spi import Draw, LoadOptions, ModelFiles, ModelInfo, Step
 from phiplug_toy.tokenizer import STOP, VOCAB_SIZE
 
 if TYPE_CHECKING:
@@ -30,17 +30,33 @@ SWAY = 2.0  # how far, in logits, what came before the last ORDER tokens can mov
 
 
 class ToyModel:
-    """A `phiplug.spi.Model` that keeps a list of tokens for each slot."""
+    """A `phiplug.spi.Model` that keeps a list of tokens for each slot.
+
+    Attributes:
+        wrong_every: every so many-th token that it guesses is made a wrong one, as a test wants it; 0 for none.
+    """
 
     def __init__(self, following: dict[tuple[int, ...], NDArray[np.float32]], info: ModelInfo) -> None:
         self.info = info
         self._following = following
         self._slots: list[list[int]] = [[] for _ in range(info.slots)]
         self._passes = DeferredPasses(self._compute)
+        self._asked: Sequence[Step] = ()  # of the pass that was asked for last
+        self.wrong_every = self._guessed = 0
 
     def forward(self, steps: Sequence[Step]) -> DeferredPass:
         """Note what is asked; it is done when the pass is read, or before the model is touched again."""
-        return self._passes.ask(steps)
+        asked = self._passes.ask(steps)
+        self._asked = steps
+        return asked
+
+    def guess(self, asked: DeferredPass, draws: Sequence[Draw | None]) -> DeferredGuess:
+        """Go on from a token that is drawn here; a device would do so without waiting for the host."""
+        going = [(step.slot, draw) for step, draw in zip(self._asked, draws, strict=True) if draw is not None]
+        ends = np.cumsum([step.rows for step in self._asked])
+        last = [int(end) - 1 for end, draw in zip(ends, draws, strict=True) if draw is not None]
+        self._asked = [Step(slot, (0,)) for slot, _ in going]
+        return self._passes.guess(asked, lambda rows: self._drawn(going, rows[last]))
 
     def rewind(self, slot: int, length: int) -> int:
         """Keep at most the first `length` tokens of `slot`; return how many were kept."""
@@ -58,6 +74,14 @@ class ToyModel:
         """Forget everything, the pending pass too."""
         self._passes.close()
         self._slots, self._following = [], {}
+
+    def _drawn(self, going: Sequence[tuple[int, Draw]], rows: Logits) -> list[Step]:
+        steps = []
+        for (slot, draw), row in zip(going, rows, strict=True):
+            self._guessed += 1
+            is_wrong = self.wrong_every and self._guessed % self.wrong_every == 0
+            steps.append(Step(slot, ((int(draw(np, row)) + bool(is_wrong)) % VOCAB_SIZE,)))
+        return steps
 
     def _compute(self, steps: Sequence[Step]) -> Logits:
         """Append the tokens of each step to its slot and return the rows."""
@@ -95,7 +119,7 @@ def load(files: ModelFiles, options: LoadOptions) -> ToyModel:
         threads=1,
         equal_passes=CHUNK,
         row_independence="all",
-        features=frozenset({"copy"}),
+        features=frozenset({"copy", "guess"}),
     )
     return ToyModel(_count(_read(files)), info)
 

@@ -7,17 +7,18 @@ of the other requests of a batch.
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from phiplug.engine.detokenize import brings_space
 from phiplug.engine.spelling import Spelled, Speller
+from phiplug.errors import PhiplugError
 from phiplug.sampling import Row, Sampler
 from phiplug.types import Chunk, ConstraintResult, FinishReason, Request, Timings, TokenLogprob, Usage
 
 if TYPE_CHECKING:
-    from phiplug.spi import Logits, Tokenizer
+    from phiplug.spi import Draw, Logits, Tokenizer
     from phiplug.text.constraint import Guide
 
 
@@ -32,6 +33,8 @@ class Answer:
         tokens: the ids that the last row brought, without the one that stops the answer.
         finish_reason: why it ended, or None while it goes on.
         cached: how many ids of the prompt needed no computing.
+        guesses: how many tokens a device guessed ahead ("asked"), and how many were "right" or "wrong"; the rest were
+            dropped, because the answer ended or somebody came.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Answer:
         self.tokens: tuple[int, ...] = ()
         self.finish_reason: FinishReason | None = None
         self.cached = 0
+        self.guesses: Counter[str] = Counter()
         self.tokenizer = tokenizer
         self._stop_ids = _stop_ids(request, tokenizer)
         self._limit = limit
@@ -75,6 +79,21 @@ class Answer:
         """Find out what the grammar allows next, while the device still computes the row."""
         if self._guide is not None and not self._forced:
             self._guide.prepare()
+
+    @property
+    def is_last_draw(self) -> bool:
+        """Whether the limit ends the answer with the next token."""
+        return self._count + 1 >= self._limit
+
+    def ahead(self, width: int) -> Draw | None:
+        """Return how the next token will be drawn from a row of this width; None where only the host can tell."""
+        if self._forced or self._replayed:
+            return None
+        try:
+            forbidden = None if self._guide is None else self._guide.forbidden()
+        except PhiplugError:  # the draw raises it again
+            return None
+        return self._sampler.ahead(width, forbidden)
 
     def draw(self, row: Logits) -> None:
         """Draw a token from one row of logits, float32 (V,), and turn it into text, and what a grammar forces after it.
@@ -116,7 +135,13 @@ class Answer:
         )
         if self.finish_reason is None:
             return chunk
-        usage = Usage(len(self.request.prompt_ids), self._count, self.cached, self._forced_count - len(self._forced))
+        usage = Usage(
+            len(self.request.prompt_ids),
+            self._count,
+            self.cached,
+            self._forced_count - len(self._forced),
+            **{f"guesses_{how}": self.guesses[how] for how in ("asked", "right", "wrong")},
+        )
         timings = self._clock.timings(computed=usage.prompt_tokens - self.cached, tokens=self._count)
         return replace(
             chunk, finish_reason=self.finish_reason, usage=usage, timings=timings, constraint=self._constraint()

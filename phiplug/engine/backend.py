@@ -16,7 +16,7 @@ from phiplug.errors import BackendFailed, ContractMismatch, OutOfMemory, Phiplug
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from phiplug.spi import Autotunes, Logits, Model, ModelInfo, Pass, Step
+    from phiplug.spi import Autotunes, Draw, Guess, Guesses, Logits, Model, ModelInfo, Pass, Step
 
 T = TypeVar("T")
 
@@ -50,6 +50,30 @@ class GuardedModel:
         if not callable(getattr(asked, "logits", None)):
             raise self._wrong("forward", asked, "a Pass")
         return asked
+
+    @property
+    def guesses(self) -> bool:
+        """Whether the model has the feature "guess"."""
+        return "guess" in self._model.info.features
+
+    def guess(self, asked: Pass, draws: Sequence[Draw | None]) -> Guess | None:
+        """Ask for the pass behind `asked`, with tokens that the device draws; see `phiplug.spi.Guesses.guess`."""
+        guess = self._guarded(lambda: cast("Guesses", self._model).guess(asked, draws))
+        if guess is not None and not (callable(getattr(guess, "logits", None)) and callable(guess.tokens)):
+            raise self._wrong("guess", guess, "a Guess")
+        return guess
+
+    def tokens(self, guess: Guess, count: int) -> list[int]:
+        """Wait for the tokens of a guess and return them.
+
+        Raises:
+            ContractMismatch: they are not `count` ids.
+            GenerationError: the pass that they were drawn from failed.
+        """
+        tokens = self._guarded(lambda: [*guess.tokens()])
+        if len(tokens) != count or not all(type(token) is int for token in tokens):
+            raise self._wrong("tokens", tokens, f"{count} ids")
+        return tokens
 
     def logits(self, asked: Pass, rows: int) -> Logits:
         """Wait for a pass and return its rows.

@@ -12,10 +12,11 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from phiplug.engine.answer import Answer
+from phiplug.engine.lookahead import Lookahead
 from phiplug.engine.plan import decode_together, plan_of, prefill_together
-from phiplug.engine.sequence import Sequence
+from phiplug.engine.sequence import Sequence, admit
 from phiplug.engine.slots import Slots
-from phiplug.errors import InvalidParameter, ModelBusy, NonFiniteLogits, PhiplugError, PromptTooLong
+from phiplug.errors import InvalidParameter, ModelBusy, NonFiniteLogits, PhiplugError
 from phiplug.sampling import Row
 from phiplug.text.constraint import Grammars
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from phiplug.engine.backend import GuardedModel
     from phiplug.engine.plan import Plan
-    from phiplug.spi import Logits, ModelInfo, Pass, Tokenizer
+    from phiplug.spi import Logits, Pass, Tokenizer
     from phiplug.types import Request
 
 QUEUE = 256
@@ -38,7 +39,8 @@ QUEUE = 256
 class Scheduler:
     """The sequences of one model: those that wait, those that run, and the pass that was asked for.
 
-    `grammars` compiles their constraints; a thread may have one compiled there before it is brought here.
+    `grammars` compiles their constraints; a thread may have one compiled there before it is brought here. `lookahead`
+    asks for a pass before the host knows its tokens, where that was turned on.
     """
 
     def __init__(self, model: GuardedModel, tokenizer: Tokenizer) -> None:
@@ -47,6 +49,7 @@ class Scheduler:
         self._tokenizer = tokenizer
         self.grammars = Grammars(tokenizer, model.info.vocab_size)
         self._slots = Slots(model)
+        self.lookahead = Lookahead(model, self._slots)
         self._row = Row(model.info.vocab_size)
         self._arrived: deque[Sequence] = deque()  # appended to by any thread, emptied by the next step
         self._waiting: deque[Sequence] = deque()
@@ -125,6 +128,7 @@ class Scheduler:
         """
         produced = self._read()
         self._leave()
+        self.lookahead.settle(self._running, queued=bool(self._waiting))
         self._join()
         plan = self._plan()
         if plan is not None:
@@ -135,6 +139,7 @@ class Scheduler:
         """End every sequence with `error`, and drop the pass that was asked for."""
         self._leave()
         self._pending = None
+        self.lookahead.forget()
         for sequence in [*self._running, *self._waiting]:
             for member in (sequence, *sequence.siblings):
                 member.error = member.error or error
@@ -221,7 +226,10 @@ class Scheduler:
     def _ask(self, plan: Plan) -> None:
         """Ask the backend for a pass."""
         try:
-            self._pending = plan, self._model.forward(plan.steps)
+            asked = self.lookahead.forward(plan)
+            if not (self._waiting or self._suspects):
+                self.lookahead.guess(plan, asked, self._running)
+            self._pending = plan, asked
         except PhiplugError as error:
             self._blame(plan, error)
         except BaseException:
@@ -259,6 +267,7 @@ class Scheduler:
 
     def _undo(self, plan: Plan) -> None:
         """Ask the model what its slots still hold after a pass that failed, and go on from there."""
+        self.lookahead.forget()
         for sequence, step in zip(plan.sequences, plan.steps, strict=True):
             slot = self._slots[step.slot]
             with self._blaming(sequence):
@@ -308,11 +317,3 @@ class Scheduler:
         if self._model.info.threads != self._threads:
             self._threads = self._model.info.threads
             self._slots.forget_bits()
-
-
-def admit(ids: Ids[int], info: ModelInfo) -> None:
-    """Refuse a prompt that a model with this `info` cannot compute; see `Scheduler.admit`."""
-    if len(ids) > info.context_length:
-        raise PromptTooLong(len(ids), info.context_length)
-    if min(ids) < 0 or max(ids) >= info.vocab_size:
-        raise InvalidParameter("prompt", f"has an id outside the model's vocabulary of {info.vocab_size}")

@@ -7,19 +7,21 @@ and draw where a piece reaches the end; after an interruption, draws are replace
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
 from phiplug.engine.answer import Answer
 from phiplug.engine.logprobs import prompt_logprobs, token_logprob
-from phiplug.errors import NonFiniteLogits, PhiplugError
+from phiplug.errors import InvalidParameter, NonFiniteLogits, PhiplugError, PromptTooLong
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence as Ids
+
     import numpy as np
     from numpy.typing import NDArray
 
     from phiplug.engine.slots import Slot
-    from phiplug.spi import Logits
+    from phiplug.spi import Draw, Logits, ModelInfo
     from phiplug.types import Chunk, TokenLogprob
 
 SCORED = 128
@@ -72,6 +74,25 @@ class Sequence:
     def is_decoding(self) -> bool:
         """Whether the next pass feeds one drawn token; what a grammar forces is fed like a piece of a prompt."""
         return self.fed >= self._prompt and self.fed not in self._runs
+
+    @property
+    def guesses(self) -> Counter[str]:
+        """How many tokens a device guessed ahead, and how many of those were right or wrong."""
+        return self._answer.guesses
+
+    @property
+    def is_last_draw(self) -> bool:
+        """Whether nothing is fed after the next draw."""
+        return self._answer.is_last_draw
+
+    def draws_after(self, count: int) -> bool:
+        """Whether the pass of the next `count` ids leads to a draw of this sequence alone."""
+        ends = self.fed + count == len(self.ids)
+        return ends and self.request.max_tokens > 0 and not self.siblings and not self.is_over
+
+    def ahead(self, width: int) -> Draw | None:
+        """Return how the next token will be drawn from a row of this width; None where only the host can tell."""
+        return self._answer.ahead(width)
 
     @property
     def target(self) -> int:
@@ -183,6 +204,14 @@ class RowSequence(Sequence):
         return [(self, rows.copy())]
 
     @property
+    def is_last_draw(self) -> bool:
+        """There is no draw at all."""
+        return False
+
+    def ahead(self, _: int) -> None:
+        """Nothing is drawn."""
+
+    @property
     def target(self) -> int:
         """All ids: the row after the last one is wanted too."""
         return self._prompt
@@ -199,3 +228,11 @@ class RowSequence(Sequence):
         """Return the ids of the next pass; the rows of all of them are wanted."""
         ids = tuple(self.ids[self.fed : self.piece_end(self.fed)])
         return ids, len(ids)
+
+
+def admit(ids: Ids[int], info: ModelInfo) -> None:
+    """Refuse a prompt that a model with this `info` cannot compute; see `Scheduler.admit`."""
+    if len(ids) > info.context_length:
+        raise PromptTooLong(len(ids), info.context_length)
+    if min(ids) < 0 or max(ids) >= info.vocab_size:
+        raise InvalidParameter("prompt", f"has an id outside the model's vocabulary of {info.vocab_size}")

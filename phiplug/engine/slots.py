@@ -23,6 +23,7 @@ class Request(Protocol):
     """What a slot must know of a sequence to find its place."""
 
     ids: list[int]
+    fed: int
     repeatable: bool
 
     def reusable_limit(self) -> int:

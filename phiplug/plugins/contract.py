@@ -22,6 +22,7 @@ FEATURE_METHODS: Mapping[Feature, tuple[str, ...]] = {
     "copy": ("copy",),
     "autotune": ("autotune", "forget"),
     "meter": ("peak_memory",),
+    "guess": ("guess",),
 }
 _CONSTRUCTORS = ("Backend.__init__()", "ModelInfo.__init__()")
 _COUNTS = ("vocab_size", "context_length", "slots", "chunk", "equal_passes")

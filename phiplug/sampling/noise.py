@@ -11,18 +11,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from phiplug.spi.splitmix import GOLDEN, LAST_SHIFT, MASK, ROUNDS, UPPER, key_at, mix
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-_GOLDEN = 0x9E3779B97F4A7C15  # 2**64 / golden ratio, the increment of SplitMix64
-_MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)  # Stafford's variant 13, as SplitMix64 uses it
-_G = np.uint64(_GOLDEN)
-_ROUNDS = tuple((np.uint64(shift), np.uint64(m)) for shift, m in zip((30, 27), _MULTIPLIERS, strict=True))
-_LAST_SHIFT = np.uint64(31)
-_UPPER = np.uint64(12)
-_MASK = 2**64 - 1
+_G = np.uint64(GOLDEN)
+_ROUNDS = tuple((np.uint64(shift), np.uint64(multiplier)) for shift, multiplier in ROUNDS)
+_LAST_SHIFT, _UPPER = np.uint64(LAST_SHIFT), np.uint64(UPPER)
 _FEW = 512  # the z of so many are simply computed
 _SAMPLE = 1024  # ids from which the mass is estimated
 _LIKELY = 8.0  # the smallest z is above 8 / mass once in exp(8) = 2981 draws
@@ -30,7 +28,7 @@ _MOST = 37.0  # no smallest z is larger: the id of weight 1 has -ln(u) <= 53 ln(
 _BLOCK = 16384  # ids hashed at a time, so that the buffers stay in a near cache
 _BITS = 25  # of 1 - u that are compared first, as integers: 2**25 * 1.07 * _MOST is below 2**31
 _BELOW = np.uint64(64 - _BITS)
-_MULTIPLIERS_TO_MINUS = (np.uint64(_MULTIPLIERS[0]), np.uint64(2**64 - _MULTIPLIERS[1]))  # they give minus the hash
+_MULTIPLIERS_TO_MINUS = (_ROUNDS[0][1], np.uint64(2**64 - ROUNDS[1][1]))  # they give minus the hash
 _SCALE = 2.0**_BITS * 1.02  # with a slack for float32 arithmetic, and 1/64 for `_missing`
 _PER_NAT = np.float32(2**23 / math.log(2))  # steps of a float32's bit pattern per factor e
 _UNIT = 127 << 23  # the bit pattern of 1.0
@@ -51,7 +49,7 @@ def request_key(seed: int, prompt: Sequence[int]) -> int:
     """
     places = np.arange(1, len(prompt) + 1, dtype=np.uint64)
     hashes = _mixed(_mixed(places * _G) + np.asarray(prompt, dtype=np.uint64))
-    return _mix(_mix(seed + _GOLDEN) + int(hashes.sum(dtype=np.uint64)))
+    return mix(mix(seed + GOLDEN) + int(hashes.sum(dtype=np.uint64)))
 
 
 def noise(key: int, position: int, ids: NDArray[np.integer]) -> NDArray[np.float64]:
@@ -122,7 +120,7 @@ def gumbel_max(
     if len(ids) <= _FEW:
         return _smallest(key, position, ids, t)[0]
     buffers = buffers or NoiseBuffers(len(ids))
-    counter = _mix_key(key, position)
+    counter = key_at(key, position)
     bound, z = _LIKELY / _mass(t, weights), math.inf
     while True:
         near = _near(bound, counter, ids, t, weights, buffers)
@@ -193,7 +191,7 @@ def _missing(counter: int, ids: NDArray[np.intp], buffers: NoiseBuffers) -> NDAr
     size, first = len(ids), int(ids[0])
     hashes, shifted, missing = buffers.hashes[:size], buffers.shifted[:size], buffers.missing[:size]
     if int(ids[-1]) - first == size - 1:  # id * g is first * g + i * g, so the products are known
-        np.add(buffers.products[:size], np.uint64((counter + first * _GOLDEN) & _MASK), out=hashes)
+        np.add(buffers.products[:size], np.uint64((counter + first * GOLDEN) & MASK), out=hashes)
     else:
         np.copyto(hashes, ids, casting="unsafe")
         np.multiply(hashes, _G, out=hashes)
@@ -216,7 +214,7 @@ def _counter(key: int, position: int, ids: NDArray[np.integer]) -> NDArray[np.ui
     """Return the upper 52 bits of the hash."""
     h = ids.astype(np.uint64)
     h *= _G
-    h += np.uint64(_mix_key(key, position))
+    h += np.uint64(key_at(key, position))
     h = _mixed(h)
     h >>= _UPPER
     return h
@@ -229,15 +227,3 @@ def _mixed(h: NDArray[np.uint64]) -> NDArray[np.uint64]:
         h *= multiplier
     h ^= h >> _LAST_SHIFT
     return h
-
-
-def _mix_key(key: int, position: int) -> int:
-    """Return k of `noise`."""
-    return _mix(key + position * _GOLDEN)
-
-
-def _mix(z: int) -> int:
-    z &= _MASK
-    z = ((z ^ (z >> 30)) * _MULTIPLIERS[0]) & _MASK
-    z = ((z ^ (z >> 27)) * _MULTIPLIERS[1]) & _MASK
-    return z ^ (z >> 31)

@@ -23,6 +23,7 @@ from phiplug.sampling.processors import Processors
 from phiplug.sampling.repetition import Repetitions
 from phiplug.sampling.row import Row
 from phiplug.sampling.stages import Setting, staged_candidates
+from phiplug.spi import Draw
 from phiplug.types import SamplingParams
 
 if TYPE_CHECKING:
@@ -91,6 +92,25 @@ class Sampler:
         self._processors.add(token)
         if self._repetitions:
             self._repetitions.add(token)
+
+    def ahead(self, width: int, forbidden: NDArray[np.bool_] | None = None) -> Draw | None:
+        """Return the next draw as a value, for a device that guesses it; None where only the host can carry it out.
+
+        Args:
+            width: of the row, V.
+            forbidden: shape (V,): the ids that a constraint does not allow.
+        """
+        if self._params.dialect != "phiplug" or self._processors or max(self._highest.values()) >= width:
+            return None
+        return Draw(
+            self._params,
+            self._key,
+            self._position,
+            self._repeated.ids.astype(np.int64),
+            self._counted.ids.astype(np.int64),
+            self._counted.counts.copy(),
+            None if forbidden is None else forbidden.copy(),
+        )
 
     def distribution(self, logits: NDArray[np.float32], forbidden: NDArray[np.bool_] | None = None) -> dict[int, float]:
         """Return how probable each token that may be drawn next is; see `probabilities`."""

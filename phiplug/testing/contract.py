@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from phiplug.testing.cache import CacheTests
+from phiplug.testing.guesses import GuessTests
 from phiplug.testing.interleaving import InterleavingTests
 from phiplug.testing.loading import LoadTests
 from phiplug.testing.passes import PassTests
@@ -12,7 +13,7 @@ from phiplug.testing.resources import ResourceTests
 
 
 class BackendContract(
-    ResourceTests, PositionTests, InterleavingTests, CacheTests, PassTests, LoadTests, PluginTests
+    ResourceTests, PositionTests, GuessTests, InterleavingTests, CacheTests, PassTests, LoadTests, PluginTests
 ):  # pytest runs the tests of the last base first: what fails first is nearest to the cause
     """Every requirement of `phiplug.spi`, as a test. Inherit it, name a backend and a model, run pytest::
 

@@ -14,7 +14,8 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from phiplug.engine.scheduler import QUEUE, admit
+from phiplug.engine.scheduler import QUEUE
+from phiplug.engine.sequence import admit
 from phiplug.errors import (
     BackendFailed,
     EngineDied,
