@@ -111,13 +111,13 @@ def engines(request: pytest.FixtureRequest) -> Iterator[Engines]:
 
 
 def test_greedy_decoding(benchmark: Benchmark, engines: Engines) -> None:
-    ids = engines.llm.encode(PROMPT)
+    ids = engines.llm.tokenizer.encode(PROMPT)
     peers = {"bare llama_decode and argmax": lambda: engines.bare.generate(ids, NEW_TOKENS)}
     paired(benchmark, lambda: decode(engines.llm, GREEDY), peers)
 
 
 def test_decoding_with_default_sampling(benchmark: Benchmark, engines: Engines) -> None:
-    ids = engines.llm.encode(PROMPT)
+    ids = engines.llm.tokenizer.encode(PROMPT)
     peers = {
         "bare llama_decode and argmax": lambda: engines.bare.generate(ids, NEW_TOKENS),
         "llama-cpp-python": lambda: decode_by_llama_cpp_python(engines.llama_cpp_python, ids),
@@ -126,14 +126,14 @@ def test_decoding_with_default_sampling(benchmark: Benchmark, engines: Engines) 
 
 
 def test_prefill(benchmark: Benchmark, engines: Engines) -> None:
-    ids = (engines.llm.encode(PROMPT) * 20)[:PROMPT_TOKENS]
+    ids = (engines.llm.tokenizer.encode(PROMPT) * 20)[:PROMPT_TOKENS]
     peers = {"bare llama_decode": lambda: engines.bare.prefill(ids)}
     paired(benchmark, lambda: prefill(engines.llm, ids), peers)
 
 
 def decode(llm: LLM, sampling: SamplingParams) -> float:
     """Return phiplug's seconds per token after the first."""
-    ids = tuple(llm.encode(PROMPT))
+    ids = tuple(llm.tokenizer.encode(PROMPT))
     request = Request(ids, sampling, max_tokens=NEW_TOKENS, ignore_stop_ids=True, reuse=False)
     return llm.submit(request).completion().timings.decode_s / (NEW_TOKENS - 1)
 

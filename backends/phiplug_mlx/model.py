@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import mlx.core as mx
 from mlx import nn
@@ -25,12 +25,17 @@ from phiplug.errors import (
 from phiplug.spi import LoadOptions, ModelFiles, ModelInfo, Step
 from phiplug_mlx.devices import CHUNKS, choose_device, mlx_device
 from phiplug_mlx.passes import MLXGuess, MLXPass
-from phiplug_mlx.slots import Caches, Slots, arrays_of, cache_bytes, make_caches
+from phiplug_mlx.slots import Caches, Slots, arrays_of, full_bytes, make_caches
 
 if TYPE_CHECKING:
     from phiplug.spi import Draw
     from phiplug_mlx.weights import Loaded
 
+_PRECISIONS: dict[Any, Literal["float32", "float16", "bfloat16"]] = {  # Any: mx.Dtype
+    mx.float32: "float32",
+    mx.float16: "float16",
+    mx.bfloat16: "bfloat16",
+}
 _RECLAIM_EVERY = 256  # passes between two times that MLX gives unused memory back, as mlx-lm's loop does
 
 
@@ -247,7 +252,8 @@ def load(files: ModelFiles, options: LoadOptions) -> MLXModel:
     try:
         with mx.stream(mlx_device(device)):
             loaded = read(files.path, device, options)
-            cells = cache_bytes(loaded.module, loaded.context_length)
+            caches = make_caches(loaded.module)
+            logits = loaded.module(mx.array([[0]]), cache=caches)  # never computed: type and shapes are known before
     except (MemoryError, RuntimeError) as error:
         raise translated(error) from error
     info = ModelInfo(
@@ -259,7 +265,8 @@ def load(files: ModelFiles, options: LoadOptions) -> MLXModel:
         version=version("mlx"),
         chunk=CHUNKS[device],
         features=frozenset({"copy", "meter", "guess"}),
-        cache_bytes=options.slots * cells,
+        logits_precision=_PRECISIONS[logits.dtype],
+        cache_bytes=options.slots * full_bytes(caches, loaded.context_length),
         metadata={**loaded.metadata, "mlx-lm": version("mlx-lm"), **_device_name()},
     )
     return MLXModel(loaded, info, mlx_device(device))

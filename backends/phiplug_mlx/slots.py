@@ -170,13 +170,11 @@ def arrays_of(caches: Caches) -> list[Any]:  # Any: mx.array
     return [part for cache in caches for part in cache.state if isinstance(part, mx.array)]
 
 
-def cache_bytes(module: Any, context_length: int) -> int:  # Any: an nn.Module
-    """Return the bytes of the keys and values of one sequence that fills its context.
+def full_bytes(caches: Caches, context_length: int) -> int:
+    """Return the bytes of one sequence's keys and values when its context is full.
 
-    Builds the graph of one token and computes nothing: the shapes of an array are known before its numbers.
+    The caches have been given a token; MLX knows the shapes of their arrays before it computes them.
     """
-    caches = make_caches(module)
-    module(mx.array([[0]]), cache=caches)
     lengths = (min(context_length, getattr(cache, "max_size", context_length)) for cache in caches)
     return sum(
         length * (cache.keys[..., :1, :].nbytes + cache.values[..., :1, :].nbytes)

@@ -137,7 +137,7 @@ def test_what_a_gpu_would_hold_gives_nearly_the_same_logits(tmp_path: Path, monk
     on_cpu = gguf_model.precision_for
     monkeypatch.setattr(gguf_model, "precision_for", lambda device, *given, **named: on_cpu("metal", *given, **named))
     model = load(path)
-    assert model.info.metadata["compute"] == "float16"
+    assert model.info.metadata["compute"] == model.info.logits_precision == "float16"
     assert "Q4_0 -> affine 4-bit g32, float16 scales" in model.info.metadata["weights"]
     assert gap(feed(model, list(range(20))), exact) < 0.03
     exactly = load(path, exact_scales=True)
