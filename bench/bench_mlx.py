@@ -1,68 +1,58 @@
 """phiplug on MLX beside mlx-lm's own loop, on the same weights in the same process: `make bench-mlx`.
 
 mlx-lm samples on the device and queues the next pass before it reads the token of this one; phiplug brings each row to
-the host, where every backend's rows are sampled alike. The ratio is what that costs: docs/decisions/host-sampling.md
-says where it would change the design. On a Mac it is measured on Metal, elsewhere on CUDA or the CPU.
+the host, where every backend's rows are sampled alike, with lookahead while the device goes on from a guess. The ratios
+are what either costs, on Metal, CUDA or the CPU: docs/decisions/lookahead.md. `python -m bench.lookahead` prints more.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
-import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from bench.pairs import Benchmark, paired
-from phiplug.llm import LLM
+from phiplug.engine import Engine
+from phiplug.errors import ModelError
 from phiplug.load import load
-from phiplug.types import Request, SamplingParams
 
-mx = pytest.importorskip("mlx.core")
+pytest.importorskip("mlx.core", exc_type=ImportError)
 pytest.importorskip("mlx_lm")
-from mlx_lm.generate import generate_step  # noqa: E402
-from mlx_lm.sample_utils import make_logits_processors, make_sampler  # noqa: E402
+from bench.lookahead import SAMPLINGS, Letters, ours, theirs, thin_model
+from phiplug_mlx.devices import devices
 
 REFERENCE = os.environ.get("PHIPLUG_MODEL", "smollm2")
-PROMPT = "Once upon a time"
-TOKENS = {"cpu": 12, "metal": 256, "cuda": 256}  # a CPU decodes ten in a second
-CTX = 2048
-GREEDY = SamplingParams(temperature=0.0, repeat_penalty=1.0, seed=0)
-DEFAULT = SamplingParams(temperature=0.8, top_p=0.95, repeat_penalty=1.1, repeat_last_n=64, seed=1)
+TOKENS = {"cpu": {"thin": 32, "model": 12}}  # a CPU decodes ten in a second
+MANY = 256
 
 
-@pytest.fixture(scope="module")
-def llm() -> Iterator[LLM]:
-    with load(REFERENCE, backend="mlx", ctx_size=CTX) as loaded:
-        yield loaded
+@pytest.fixture(scope="module", params=["thin", "model"])
+def loaded(request: pytest.FixtureRequest) -> Iterator[tuple[Engine, int]]:
+    """A thin model of 32 layers with random weights, and one that people use; and how many tokens to decode."""
+    count = TOKENS.get(devices()[0], {}).get(request.param, MANY)
+    if request.param == "thin":
+        engine = Engine(thin_model(devices()[0]), Letters(), backend="mlx")
+        yield engine, count
+        engine.close()
+        return
+    try:
+        llm = load(REFERENCE, backend="mlx", ctx_size=2048, offline=True)
+    except ModelError as error:
+        pytest.skip(f"{REFERENCE} is not here: {error.message}")
+    with llm:
+        yield llm.engine, count
 
 
-def test_greedy_decoding(benchmark: Benchmark, llm: LLM) -> None:
-    count = TOKENS[llm.info.device]
-    paired(benchmark, lambda: ours(llm, GREEDY, count), {"mlx-lm's generate_step": lambda: theirs(llm, count)})
-
-
-def test_decoding_with_default_sampling(benchmark: Benchmark, llm: LLM) -> None:
-    count = TOKENS[llm.info.device]
-    how = {
-        "sampler": make_sampler(temp=0.8, top_p=0.95),
-        "logits_processors": make_logits_processors(repetition_penalty=1.1, repetition_context_size=64),
-    }
-    paired(benchmark, lambda: ours(llm, DEFAULT, count), {"mlx-lm's generate_step": lambda: theirs(llm, count, **how)})
-
-
-def ours(llm: LLM, sampling: SamplingParams, count: int) -> float:
-    """Return seconds per token after the first, text and all."""
-    request = Request(tuple(llm.encode(PROMPT)), sampling, max_tokens=count, ignore_stop_ids=True, reuse=False)
-    return llm.submit(request).completion().timings.decode_s / (count - 1)
-
-
-def theirs(llm: LLM, count: int, **how: Any) -> float:
-    """Return seconds per token after the first, ids alone."""
-    model: Any = llm.engine.model  # mlx-lm's loop wants the module inside
-    prompt = mx.array(llm.encode(PROMPT))
-    steps = itertools.islice(generate_step(prompt, model.module, max_tokens=count, **how), count)
-    times = [time.perf_counter() for _ in steps]
-    return (times[-1] - times[0]) / (count - 1)
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_decoding(benchmark: Benchmark, loaded: tuple[Engine, int], sampling: str) -> None:
+    engine, count = loaded
+    how = SAMPLINGS[sampling]
+    paired(
+        benchmark,
+        lambda: ours(engine, how, count, ahead=True),
+        {
+            "mlx-lm's generate_step": lambda: theirs(engine, how, count),
+            "phiplug without lookahead": lambda: ours(engine, how, count, ahead=False),
+        },
+    )

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from phiplug.llm import LLM
     from phiplug.models.download import Progress
     from phiplug.plugins import Plugins
-    from phiplug.spi import Backend, ModelFiles, Tokenizer
+    from phiplug.spi import Backend, LookaheadMode, ModelFiles, Tokenizer
     from phiplug.text.template import ChatTemplate
 
 DEFAULT_MODEL = "smollm2"
@@ -48,6 +48,7 @@ def load(
     chat_template: str | None = None,
     offline: bool = False,
     verbose: bool = False,
+    lookahead: LookaheadMode = "auto",
     progress: Progress | None = None,
 ) -> LLM:
     """Load a model into the engine that suits this machine, or the one that is named.
@@ -65,6 +66,8 @@ def load(
         chat_template: Jinja source that replaces the model's own.
         offline: fetch nothing.
         verbose: let the engine's own log through.
+        lookahead: whether the device guesses the next token and goes on while the host decides, which changes no token:
+            "on", "off", or "auto" where a measurement says that it pays.
         progress: is told how far a download is.
 
     Raises:
@@ -73,7 +76,7 @@ def load(
         InvalidParameter: an option is out of range, or the backend cannot honour it.
     """
     return load_with(
-        LoadOptions(device, ctx_size, slots, threads, gpu_layers, exact_scales, verbose),
+        LoadOptions(device, ctx_size, slots, threads, gpu_layers, exact_scales, verbose, lookahead=lookahead),
         reference,
         backend=backend,
         chat_template=chat_template,
@@ -227,9 +230,13 @@ def assemble(
     try:
         template, tokenizer = rest.result()
         from phiplug.engine import Engine
+        from phiplug.engine.autotune import settle_lookahead
         from phiplug.llm import LLM
 
         engine = Engine(model, tokenizer, backend=named(backend))
+        machine = (model.info.device, model.info.version, model.info.metadata.get("device name", ""))
+        key = "lookahead pays: " + ", ".join((backend.name, *machine, str(files.path)))
+        settle_lookahead(engine, options.lookahead, options.cache, key)
     except BaseException:
         model.close()
         raise

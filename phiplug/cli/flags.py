@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
 
 import typer
 
@@ -57,6 +57,14 @@ class EngineFlags:
         bool,
         typer.Option("--exact-scales", rich_help_panel=MODEL, help="MLX: keep quantization scales in float32."),
     ] = False
+    lookahead: Annotated[
+        Literal["auto", "on", "off"],
+        typer.Option(
+            "--lookahead",
+            rich_help_panel=MODEL,
+            help="MLX: the device guesses the next token and goes on while the host decides.",
+        ),
+    ] = "auto"
     chat_template: Annotated[
         str | None,
         typer.Option(

@@ -45,6 +45,7 @@ def report(llm: LLM, request: Request, completion: Completion) -> dict[str, Any]
             "backend": llm.backend,
             "device": info.device,
             "threads": info.threads,
+            "guesses": {how: getattr(completion.usage, f"guesses_{how}") for how in ("asked", "right", "wrong")},
             "model": {
                 "reference": llm.files.reference,
                 "path": str(path),

@@ -27,7 +27,13 @@ _WORDS = {"on": True, "off": False, "none": None}
 """What may be written for JSON's true, false and null."""
 
 
-_OF_ENGINES: Mapping[str, Any] = {"device": None, "threads": None, "gpu_layers": None, "exact_scales": False}
+_OF_ENGINES: Mapping[str, Any] = {
+    "device": None,
+    "threads": None,
+    "gpu_layers": None,
+    "exact_scales": False,
+    "lookahead": "auto",
+}
 """The flags that not every engine honours, with what they are when nobody gives them."""
 
 

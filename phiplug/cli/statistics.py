@@ -20,9 +20,9 @@ def rate(per_second: float) -> str:
     return f"{per_second:.0f}/s" if per_second >= 9.5 else f"{per_second:.1f}/s"
 
 
-def counted(count: int, things: str) -> str:
+def counted(count: int, things: str, plural: str = "s") -> str:
     """Write how many things there are."""
-    return f"{count} {things}" if count == 1 else f"{count} {things}s"
+    return f"{count} {things}" if count == 1 else f"{count} {things}{plural}"
 
 
 def summary(llm: LLM, usage: Usage, timings: Timings) -> str:
@@ -30,6 +30,7 @@ def summary(llm: LLM, usage: Usage, timings: Timings) -> str:
     info = llm.info
     threads = f" {counted(info.threads, 'thread')}" if info.threads else ""
     cached = f" ({usage.cached_tokens} reused)" if usage.cached_tokens else ""
+    guesses = f"{counted(usage.guesses_asked, 'guess', 'es')}, {usage.guesses_right} right, {usage.guesses_wrong} wrong"
     return " · ".join(
         [
             f"{counted(usage.prompt_tokens, 'prompt token')}{cached} at {rate(timings.prefill_tps)}",
@@ -37,5 +38,6 @@ def summary(llm: LLM, usage: Usage, timings: Timings) -> str:
             + (f" at {rate(timings.decode_tps)}" if timings.decode_tps else ""),
             f"first text after {timings.ttft_s:.2f} s" if timings.ttft_s else "no text",
             f"{llm.backend} on {info.device}{threads}",
+            *([guesses] if usage.guesses_asked else []),
         ]
     )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 from phiplug.spi.draw import Draw
-from phiplug.spi.loading import Backend, Cache, LoadOptions, ModelFiles, Probe
+from phiplug.spi.loading import Backend, Cache, LoadOptions, LookaheadMode, ModelFiles, Probe
 from phiplug.spi.model import (
     Autotunes,
     Feature,
@@ -55,6 +55,7 @@ __all__ = [
     "Guess",
     "Guesses",
     "LoadOptions",
+    "LookaheadMode",
     "Metered",
     "Model",
     "ModelFiles",

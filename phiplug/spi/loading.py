@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
 
 from phiplug.errors import InvalidParameter
 
@@ -59,6 +59,10 @@ class Cache(Protocol):
         ...
 
 
+LookaheadMode: TypeAlias = Literal["auto", "on", "off"]
+"""Whether a device that can guess does: "auto" where a measurement at load says that it pays."""
+
+
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
     """How to load a model; a backend raises `UnsupportedParameter` for what it cannot honour.
@@ -72,6 +76,7 @@ class LoadOptions:
         exact_scales: keep quantization scales in float32 where the device would use float16.
         verbose: let the engine's own log through to stderr.
         cache: where to remember what was measured, or None.
+        lookahead: whether to ask a model that has the feature "guess" for guesses; the core sees to it.
     """
 
     device: str | None = None
@@ -82,8 +87,11 @@ class LoadOptions:
     exact_scales: bool = False
     verbose: bool = False
     cache: Cache | None = None
+    lookahead: LookaheadMode = "auto"
 
     def __post_init__(self) -> None:
+        if self.lookahead not in get_args(LookaheadMode):
+            raise InvalidParameter("lookahead", f"{self.lookahead!r} is none of {', '.join(get_args(LookaheadMode))}")
         for name, low in (("ctx_size", 1), ("slots", 1), ("threads", 1), ("gpu_layers", -1)):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < low):

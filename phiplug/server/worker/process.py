@@ -149,6 +149,7 @@ def opened(order: Load) -> LLM:
         exact_scales=order.exact_scales,
         offline=order.offline,
         verbose=order.verbose,
+        lookahead=order.lookahead,
     )
     settle_threads(llm.engine, llm.tokenizer.encode(MEASURED))
     return llm

@@ -18,7 +18,7 @@ from phiplug.errors import PhiplugError
 from phiplug.markup import Markup, ReasoningFormat, ToolFormat, ToolUse
 from phiplug.messages import Tool, ToolCallDelta
 from phiplug.server.ports import EngineInfo, Event, Work
-from phiplug.spi import ModelInfo
+from phiplug.spi import LookaheadMode, ModelInfo
 from phiplug.types import Chunk, Constraint, Request, SamplingParams, Timings, TokenLogprob, Usage
 
 
@@ -36,6 +36,7 @@ class Load:
     exact_scales: bool = False
     offline: bool = False
     verbose: bool = False
+    lookahead: LookaheadMode = "auto"
 
 
 @dataclass(frozen=True, slots=True)
