@@ -35,13 +35,28 @@ def test_json_is_one_line_with_everything(phiplug):
     assert ran.out.count("\n") == 1
     assert set(report) == {
         *("text", "reasoning", "tool_calls", "tokens", "prompt_tokens", "prompt_ids", "finish_reason"),
-        *("backend", "device", "threads", "model", "sampling", "timings"),
+        *("backend", "device", "threads", "guesses", "model", "sampling", "timings"),
     }
     assert set(report["model"]) == {"reference", "path", "sha256", "quantization", "metadata"}
     assert set(report["timings"]) == {"load_s", "ttft_s", "prefill_tps", "decode_tps"}
     assert report["prompt_tokens"] == len(report["prompt_ids"])
     assert report["sampling"]["seed"] == 1
     assert report["sampling"]["logit_bias"] == {"65": 1.5}
+
+
+def test_guesses_change_no_text_and_are_counted(phiplug):
+    without, ahead = (phiplug("run", "hello", *TOY, "--lookahead", mode, "--usage") for mode in ("off", "on"))
+    assert without.out == ahead.out
+    assert " right, 0 wrong" in ahead.err
+    assert "guess" not in without.err
+    report = json.loads(phiplug("run", "hello", *TOY, "--lookahead", "on", "--json").out)
+    assert report["guesses"]["asked"] >= report["guesses"]["right"] > 0
+
+
+def test_a_lookahead_that_is_none_is_refused(phiplug):
+    refused = phiplug("run", "hello", *TOY, "--lookahead", "perhaps")
+    assert refused.code == 2
+    assert "'perhaps' is not one of 'auto', 'on', 'off'" in refused.err
 
 
 @pytest.mark.parametrize(
