@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from phiplug.spi.splitmix import GOLDEN, LAST_SHIFT, ROUNDS, UPPER, key_at
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -26,6 +28,7 @@ _GREEDY = 1e-6  # temperatures below it take the largest logit
 _RARE = 1e-6  # how seldom a nucleus may be left unsettled
 _MOST_ROUNDS = 24
 _NO_MASS = 1e-30  # stands for 0: what has so little cannot win
+_NEVER = 1e38  # a z that cannot win
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,19 +60,14 @@ class Draw:
             xp: the module that the row belongs to: `numpy`, `mlx.core`.
             row: (V,), of any floating type; it is not changed.
         """
-        params = self.params
-        x = self._adjusted(xp, row)
+        params, x = self.params, self._adjusted(xp, row)
         if params.temperature < _GREEDY or params.top_p == 0.0:
             return xp.argmax(x)
-        t = (x - xp.max(x)) / params.temperature
-        weights = xp.exp(t)
-        inside = _top_k(xp, t, params.top_k) if 0 < params.top_k < len(t) else None
-        mass = weights if inside is None else xp.where(inside, weights, 0.0)
-        z = _minus_log_noise(xp, len(t), key_at(self.key, self.position)) / xp.maximum(mass, _NO_MASS)
-        if params.min_p > 0.0:
-            z = xp.where(weights >= params.min_p, z, xp.inf)
-        winner = xp.argmin(z)
-        return winner if params.top_p == 1.0 else _within_nucleus(xp, t, mass, z, winner, params.top_p)
+        top_k = params.top_k if 0 < params.top_k < len(x) else 0
+        rounds = _rounds(params.top_p) if params.top_p < 1.0 else 0
+        numbers = (params.temperature, params.top_p, params.min_p)
+        counter = _word(xp, key_at(self.key, self.position))
+        return _picker(xp, len(x), top_k, rounds)(x, counter, xp.array(numbers, dtype=xp.float32))
 
     def _adjusted(self, xp: Module, row: Array) -> Array:
         """Carry out a constraint and steps 2 to 4 on a copy, in float32."""
@@ -89,31 +87,40 @@ class Draw:
         return x
 
 
-def _top_k(xp: Module, t: Array, k: int) -> Array:
-    """Carry out step 6: mark the k largest, the lowest ids of those that tie."""
-    edge = -xp.partition(-t, k - 1)[k - 1]
-    above, tied = t > edge, t == edge
-    return above | (tied & (xp.cumsum(tied.astype(xp.int32)) <= k - xp.sum(above)))
+@lru_cache(maxsize=32)
+def _picker(xp: Module, width: int, top_k: int, rounds: int) -> Callable[[Array, Array, Array], Array]:
+    """Return a function that carries out steps 5 to 9 on (logits, counter, temperature and top_p and min_p).
 
-
-def _within_nucleus(xp: Module, t: Array, mass: Array, z: Array, winner: Array, p: float) -> Array:
-    """Carry out step 7 without a sort: a winner outside the nucleus has all of the nucleus ahead of it.
-
-    The mass of those ahead of the winner tells whether it is outside; then the next winner is drawn from them. Half of
-    what lies outside goes each time, on average, so few rounds settle it.
+    What changes from draw to draw is an array, so that MLX can compile the function once: it then makes few kernels of
+    many operations.
     """
-    ids, limit = _ids(xp, len(t)), xp.sum(mass) * p
-    for _ in range(_rounds(p)):
-        ahead = (t > t[winner]) | ((t == t[winner]) & (ids < winner))
-        is_inside = xp.sum(xp.where(ahead, mass, 0.0)) < limit
-        z = xp.where(ahead, z, xp.inf)
-        winner = xp.where(is_inside, winner, xp.argmin(z))
-    return winner
+    products, ids = _products(xp, width), _ids(xp, width)
+
+    def pick(x: Array, counter: Array, numbers: Array) -> Array:
+        temperature, top_p, min_p = numbers[0], numbers[1], numbers[2]
+        t = (x - xp.max(x)) / temperature
+        weights = xp.exp(t)
+        mass = xp.where(_largest(xp, t, top_k), weights, xp.zeros_like(weights)) if top_k else weights
+        z = _minus_log_noise(xp, products + counter) / xp.maximum(mass, _NO_MASS)
+        z = xp.where(weights >= min_p, z, _NEVER)
+        winner, limit = xp.argmin(z), xp.sum(mass) * top_p
+        for _ in range(rounds):  # step 7 without a sort: all of the nucleus is ahead of a winner that is outside of it
+            ahead = (t > t[winner]) | ((t == t[winner]) & (ids < winner))
+            is_inside = xp.sum(xp.where(ahead, mass, xp.zeros_like(mass))) < limit
+            z = xp.where(ahead, z, _NEVER)
+            winner = xp.where(is_inside, winner, xp.argmin(z))
+        return winner
+
+    return xp.compile(pick) if hasattr(xp, "compile") else pick
 
 
 @lru_cache
 def _rounds(p: float) -> int:
-    """Return how many winners have to be checked, so that the last one is inside but for one draw in a million."""
+    """Return how many winners have to be checked, so that the last one is in the nucleus but for one draw in a million.
+
+    The mass of those ahead of a winner tells whether it is in the nucleus; if not, the next one is drawn from them.
+    Half of what lies outside goes each time, on average.
+    """
     outside, unsettled = 1.0 - p, 1.0
     for rounds in range(_MOST_ROUNDS):
         if unsettled < _RARE:
@@ -123,21 +130,30 @@ def _rounds(p: float) -> int:
     return _MOST_ROUNDS
 
 
-def _minus_log_noise(xp: Module, width: int, counter: int) -> Array:
-    """Return -ln(u) for each id, float32; by 1 - u where that is the smaller, which float32 holds more exactly."""
-    import numpy as np
+def _largest(xp: Module, t: Array, k: int) -> Array:
+    """Carry out step 6: mark the k largest, the lowest ids of those that tie."""
+    edge = -xp.partition(-t, k - 1)[k - 1]
+    above, tied = t > edge, t == edge
+    return above | (tied & (xp.cumsum(tied.astype(xp.int32)) <= k - xp.sum(above)))
 
-    h = _products(xp, width) + xp.array(np.uint64(counter))
+
+def _minus_log_noise(xp: Module, h: Array) -> Array:
+    """Return -ln(u) for each id, float32; by 1 - u where that is the smaller, which float32 holds more exactly.
+
+    Args:
+        xp: the module.
+        h: uint64, id * g + k for each id.
+    """
     for shift, multiplier in ROUNDS:
-        h = (h ^ (h >> shift)) * _constant(xp, multiplier)
+        h = (h ^ (h >> shift)) * _word(xp, multiplier)
     h = (h ^ (h >> LAST_SHIFT)) >> UPPER
     u = (h.astype(xp.float32) + 0.5) * 2.0**-52
-    rest = ((_constant(xp, 2**52 - 1) - h).astype(xp.float32) + 0.5) * 2.0**-52
+    rest = ((_word(xp, 2**52 - 1) - h).astype(xp.float32) + 0.5) * 2.0**-52
     return xp.where(rest < 0.5, -xp.log1p(-xp.minimum(rest, 0.5)), -xp.log(u))
 
 
-@lru_cache(maxsize=32)
-def _constant(xp: Module, value: int) -> Array:
+@lru_cache(maxsize=64)
+def _word(xp: Module, value: int) -> Array:
     """Return a uint64; a Python integer of 64 bits is too long for MLX."""
     import numpy as np
 
