@@ -21,6 +21,7 @@ from mlx_lm.generate import generate_step
 from mlx_lm.sample_utils import make_logits_processors, make_sampler
 
 from phiplug.engine import Engine
+from phiplug.errors import PhiplugError
 from phiplug.load import load
 from phiplug.sampling import Sampler
 from phiplug.spi import ModelInfo
@@ -154,7 +155,11 @@ def report(name: str, engine: Engine, count: int, rounds: int) -> None:
     device = getattr(mx, "device_info", dict)().get("device_name", "")
     print(f"{name} on {info.device} {device}, mlx {mx.__version__}: {rounds} rounds of {count} tokens", flush=True)
     for how, sampling in SAMPLINGS.items():
-        taken = compare(engine, sampling, count, rounds)
+        try:
+            taken = compare(engine, sampling, count, rounds)
+        except PhiplugError as error:  # a device that lacks an operation
+            print(f"  {how}: {error}", flush=True)
+            continue
         speeds = ", ".join(f"{loop} {1 / statistics.median(times):.1f}/s" for loop, times in taken.items())
         print(f"  {how}: {speeds}", flush=True)
         print(

@@ -80,7 +80,9 @@ class ToyModel:
         for (slot, draw), row in zip(going, rows, strict=True):
             self._guessed += 1
             is_wrong = self.wrong_every and self._guessed % self.wrong_every == 0
-            steps.append(Step(slot, ((int(draw(np, row)) + bool(is_wrong)) % VOCAB_SIZE,)))
+            with np.errstate(all="ignore"):  # what overflows cannot win
+                token = int(draw(np, row))
+            steps.append(Step(slot, ((token + bool(is_wrong)) % VOCAB_SIZE,)))
         return steps
 
     def _compute(self, steps: Sequence[Step]) -> Logits:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from phiplug.errors import UnsupportedParameter
+from phiplug.errors import GenerationError, UnsupportedParameter
 from phiplug.types import Request, SamplingParams
 
 if TYPE_CHECKING:
@@ -56,13 +56,16 @@ def settle_lookahead(engine: Engine, mode: LookaheadMode, cache: Cache | None = 
 
 
 def _pays(engine: Engine) -> bool:
-    """Measure answers at the default settings, with lookahead and without in turn."""
-    if min(engine.model.info.context_length, engine.model.info.vocab_size) <= _MEASURED:
+    """Measure answers at the default settings, with lookahead and without in turn; what fails does not pay."""
+    if engine.model.info.context_length <= _MEASURED:
         return False
-    if _seconds(engine, _WARM, ahead=False) > _SLOW_S:
+    try:
+        if _seconds(engine, _WARM, ahead=False) > _SLOW_S:
+            return False
+        _seconds(engine, _WARM, ahead=True)
+        turns = [{ahead: _seconds(engine, _MEASURED, ahead=ahead) for ahead in (False, True)} for _ in range(_TURNS)]
+    except GenerationError:
         return False
-    _seconds(engine, _WARM, ahead=True)
-    turns = [{ahead: _seconds(engine, _MEASURED, ahead=ahead) for ahead in (False, True)} for _ in range(_TURNS)]
     return min(turn[True] for turn in turns) < _PAYS * min(turn[False] for turn in turns)
 
 

@@ -12,7 +12,11 @@ from scripted import Letters, ScriptedModel, V
 
 from phiplug.engine import Engine
 from phiplug.errors import BackendFailed
+from phiplug.spi import LoadOptions, ModelFiles
 from phiplug.types import Request, SamplingParams
+from phiplug_toy import CORPUS, FORMAT
+from phiplug_toy.model import ToyModel, load
+from phiplug_toy.tokenizer import ByteTokenizer
 
 WARM = {"temperature": 2.0, "top_p": 1.0, "repeat_penalty": 1.0}
 
@@ -51,6 +55,8 @@ PROMPTS = st.lists(st.integers(1, 3), min_size=1, max_size=14)  # few ids, so th
 class AnyOrder(RuleBasedStateMachine):
     """Streams of one engine that are read, closed and dropped in any order."""
 
+    alone = staticmethod(alone)
+
     def __init__(self):
         super().__init__()
         self.model = Hashing(slots=2, chunk=4, features=frozenset({"copy", "autotune"}), row_independence="all")
@@ -65,13 +71,13 @@ class AnyOrder(RuleBasedStateMachine):
         request = Request(
             tuple(prompt), SamplingParams(**WARM, seed=seed), max_tokens=count, reuse=reuse, repeatable=repeatable
         )
-        self.open.append((self.engine.submit(request), alone(request), []))
+        self.open.append((self.engine.submit(request), self.alone(request), []))
 
     @rule(prompt=PROMPTS, count=st.integers(1, 4))
     def choose(self, prompt, count):
         request = Request(tuple(prompt), SamplingParams(**WARM, seed=9), max_tokens=3)
         for stream in self.engine.choices(request, count):
-            self.open.append((stream, alone(stream.request), []))
+            self.open.append((stream, self.alone(stream.request), []))
 
     @precondition(lambda self: self.open)
     @rule(data=st.data())
@@ -127,6 +133,49 @@ class AnyOrder(RuleBasedStateMachine):
         assert self.engine.scheduler.is_idle
 
 
+class BreakableToy(ToyModel):
+    """It guesses, every third time wrongly, and breaks when it is told to."""
+
+    broken, keeps_less = 0, False
+
+    def _compute(self, steps):
+        if self.broken:
+            self.broken -= 1
+            raise RuntimeError("the engine broke")
+        return super()._compute(steps)
+
+    def rewind(self, slot, length):
+        return super().rewind(slot, length // 2 if self.keeps_less else length)
+
+
+class WithLookahead(AnyOrder):
+    """The same, with a pass ahead of the loop."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = self._toy()
+        self.model.wrong_every = 3
+        self.engine = Engine(self.model, ByteTokenizer())
+        self.engine.scheduler.lookahead.is_on = True
+
+    @staticmethod
+    def _toy(slots=2):
+        model = load(ModelFiles("toy", CORPUS, FORMAT), LoadOptions(slots=slots))
+        model.__class__ = BreakableToy
+        return model
+
+    @staticmethod
+    def alone(request):
+        return Engine(WithLookahead._toy(1), ByteTokenizer()).submit(request).completion().tokens
+
+    @invariant()
+    def slots_hold_what_the_engine_believes(self):
+        for slot, held in zip(self.engine.scheduler._slots._slots, self.model._slots, strict=True):
+            assert slot.ids == held[: len(slot.ids)]
+
+
+WithLookahead.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestWithLookahead = WithLookahead.TestCase
 AnyOrder.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 TestAnyOrder = AnyOrder.TestCase
 

@@ -133,19 +133,35 @@ def test_off_asks_for_no_guess_and_a_model_that_cannot_is_asked_for_none():
     settle_lookahead(engine(features=frozenset()), "auto")
 
 
-@pytest.mark.parametrize("draw_s", [0.0, 1e-3])
-def test_auto_measures_whether_it_pays_and_remembers(draw_s, monkeypatch):
+class Costly(SimulatedModel):
+    """Its guesses take longer to draw than they save."""
+
+    def guess(self, asked, draws):
+        self.clock.spend(5e-3)
+        return super().guess(asked, draws)
+
+
+class Unable(SimulatedModel):
+    """It says that it guesses, and its device lacks an operation."""
+
+    def guess(self, asked, draws):
+        raise RuntimeError("no such kernel")
+
+
+@pytest.mark.parametrize(
+    ("kind", "pass_s", "pays"),
+    [(SimulatedModel, PASS_S, True), (Costly, PASS_S, False), (SimulatedModel, 0.2, False), (Unable, PASS_S, False)],
+    ids=["it pays", "it does not", "the pass is so long that it hardly could", "it fails"],
+)
+def test_auto_measures_whether_it_pays_and_remembers(kind, pass_s, pays, monkeypatch):
     clock = VirtualClock()
     monkeypatch.setattr("phiplug.engine.answer.time.perf_counter", clock.now)
-    model = SimulatedModel(1, clock)
-    model.draw_s = draw_s
     kept = {}
-    made = Engine(model, ByteTokenizer())
+    made = Engine(kind(1, clock, pass_s), ByteTokenizer())
     settle_lookahead(made, "auto", SimpleNamespace(get=kept.get, set=kept.__setitem__), "key")
-    assert kept == {"key": True}
-    assert made.scheduler.lookahead.is_on
-    settle_lookahead(made, "auto", SimpleNamespace(get=lambda _: False), "key")
-    assert not made.scheduler.lookahead.is_on
+    assert (kept, made.scheduler.lookahead.is_on) == ({"key": pays}, pays)
+    settle_lookahead(made, "auto", SimpleNamespace(get=lambda _: not pays, set=kept.__setitem__), "key")
+    assert made.scheduler.lookahead.is_on is not pays
 
 
 @pytest.mark.parametrize(
