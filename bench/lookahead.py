@@ -12,6 +12,7 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -24,11 +25,12 @@ from phiplug.engine import Engine
 from phiplug.errors import PhiplugError
 from phiplug.load import load
 from phiplug.sampling import Sampler
-from phiplug.spi import ModelInfo
+from phiplug.spi import LoadOptions, ModelFiles, ModelInfo
 from phiplug.types import Request, SamplingParams
 from phiplug_mlx.classes import mlx_lm_module
 from phiplug_mlx.devices import CHUNKS, devices, mlx_device
 from phiplug_mlx.model import MLXModel
+from phiplug_mlx.model import load as load_mlx
 from phiplug_mlx.weights import Loaded
 from phiplug_toy.tokenizer import ByteTokenizer
 
@@ -74,6 +76,15 @@ def thin_model(device: str, slots: int = 1) -> MLXModel:
         WIDTH, 2048, slots, device, "random", mx.__version__, CHUNKS[device], features=frozenset({"copy", "guess"})
     )
     return MLXModel(Loaded(module, WIDTH, 2048, "random", {}), info, mlx_device(device))
+
+
+def engine_of(reference: str) -> Engine:
+    """Load a file or a folder, which needs no installed plugin and no tokenizer, or what a reference names."""
+    path = Path(reference)
+    if not path.exists():
+        return load(reference, backend="mlx", ctx_size=2048).engine
+    files = ModelFiles(reference, path, "folder" if path.is_dir() else "gguf")
+    return Engine(load_mlx(files, LoadOptions(ctx_size=2048)), Letters(), backend="mlx")
 
 
 def ours(engine: Engine, sampling: SamplingParams, count: int, *, ahead: bool, streams: int = 1) -> float:
@@ -204,8 +215,9 @@ def main() -> None:
         engine.close()
         together(device, min(count, 64), asked.rounds)
     for reference in asked.models:
-        with load(reference, backend="mlx", ctx_size=2048) as llm:
-            report(reference, llm.engine, count, asked.rounds)
+        engine = engine_of(reference)
+        report(reference, engine, count, asked.rounds)
+        engine.close()
 
 
 if __name__ == "__main__":

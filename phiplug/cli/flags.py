@@ -62,7 +62,7 @@ class EngineFlags:
         typer.Option(
             "--lookahead",
             rich_help_panel=MODEL,
-            help="MLX: the device guesses the next token and goes on while the host decides.",
+            help="MLX: go on from a guess of the device.",
         ),
     ] = "auto"
     chat_template: Annotated[
