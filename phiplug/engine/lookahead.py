@@ -117,11 +117,13 @@ class Lookahead:
         if len(plan.sequences) != len(running):  # others take turns with these
             return None
         draws: list[Draw | None] = []
+        width = self._model.info.vocab_size
         for sequence, step in zip(plan.sequences, plan.steps, strict=True):
             if not sequence.draws_after(len(step.tokens)):
                 return None
-            draw = None if sequence.is_last_draw else sequence.ahead(self._model.info.vocab_size)
-            if draw is None and not sequence.is_last_draw:
+            is_last = sequence.is_last_draw
+            draw = None if is_last else sequence.ahead(width)
+            if draw is None and not is_last:
                 return None
             draws.append(draw)
         going = [sequence for sequence, draw in zip(plan.sequences, draws, strict=True) if draw is not None]
@@ -136,7 +138,7 @@ class Lookahead:
             tokens = self._model.tokens(guessed.guess, len(guessed.sequences))
         except PhiplugError:  # what is wrong shows when the pass is asked for again
             return []
-        wrong = [row for row in rows if guessed.sequences[row].piece() != ((tokens[row],), 1)]
+        wrong = [row for row in rows if not guessed.sequences[row].goes_on_with(tokens[row])]
         for row in wrong:
             guessed.sequences[row].guesses["wrong"] += 1
         return [] if wrong else rows

@@ -90,6 +90,10 @@ class Sequence:
         ends = self.fed + count == len(self.ids)
         return ends and self.request.max_tokens > 0 and not self.siblings and not self.is_over
 
+    def goes_on_with(self, token: int) -> bool:
+        """Whether the next pass feeds this drawn token, and nothing else."""
+        return self.fed + 1 == len(self.ids) and self.ids[-1] == token and self.is_decoding
+
     def ahead(self, width: int) -> Draw | None:
         """Return how the next token will be drawn from a row of this width; None where only the host can tell."""
         return self._answer.ahead(width)

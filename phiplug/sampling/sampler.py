@@ -102,15 +102,10 @@ class Sampler:
         """
         if self._params.dialect != "phiplug" or self._processors or max(self._highest.values()) >= width:
             return None
-        return Draw(
-            self._params,
-            self._key,
-            self._position,
-            self._repeated.ids.astype(np.int64),
-            self._counted.ids.astype(np.int64),
-            self._counted.counts.copy(),
-            None if forbidden is None else forbidden.copy(),
-        )
+        repeated, counted = self._repeated.ids.copy(), self._counted.ids.copy()
+        counts = self._counted.counts.copy()
+        allowed = None if forbidden is None else forbidden.copy()
+        return Draw(self._params, self._key, self._position, repeated, counted, counts, allowed)
 
     def distribution(self, logits: NDArray[np.float32], forbidden: NDArray[np.bool_] | None = None) -> dict[int, float]:
         """Return how probable each token that may be drawn next is; see `probabilities`."""

@@ -39,8 +39,8 @@ class Draw:
         params: the numbers; the dialect is phiplug's own, and what it lacks (typical_p, XTC, DRY, ...) is off.
         key: of the request, in [0, 2**64).
         position: the index of the new token in the whole sequence.
-        repeated: the distinct ids that `repeat_penalty` applies to, int64.
-        counted: the distinct ids that were sampled before, int64, where a penalty counts them.
+        repeated: the distinct ids that `repeat_penalty` applies to, intp.
+        counted: the distinct ids that were sampled before, intp, where a penalty counts them.
         counts: how often each of those was, float32.
         forbidden: bool, (V,), the ids that a constraint does not allow; None allows all.
     """
@@ -48,8 +48,8 @@ class Draw:
     params: SamplingParams
     key: int
     position: int
-    repeated: NDArray[np.int64]
-    counted: NDArray[np.int64]
+    repeated: NDArray[np.intp]
+    counted: NDArray[np.intp]
     counts: NDArray[np.float32]
     forbidden: NDArray[np.bool_] | None = None
 

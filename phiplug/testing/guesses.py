@@ -121,7 +121,7 @@ class GuessTests(ContractFixtures):
 
 
 def _draw(params: SamplingParams, position: int, seen: Sequence[int] = ()) -> Draw:
-    ids = np.unique(np.array(seen, np.int64))
+    ids = np.unique(np.array(seen, np.intp))
     return Draw(params, 12345, position, ids, ids[:0], np.zeros(0, np.float32))
 
 
