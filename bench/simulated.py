@@ -25,11 +25,11 @@ PASS_S, BUILD_S, DRAW_S = 2.5e-3, 1e-3, 0.3e-3
 
 
 class Clock:
-    """The machine's clock."""
+    """The processor time of this thread, which waits by computing: what else the machine does shows little in it."""
 
     def now(self) -> float:
         """Return seconds."""
-        return time.perf_counter()
+        return time.thread_time()
 
     def wait_until(self, when: float) -> None:
         """Keep the thread busy, as a sleep is not exact."""
