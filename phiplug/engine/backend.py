@@ -59,7 +59,7 @@ class GuardedModel:
     def guess(self, asked: Pass, draws: Sequence[Draw | None]) -> Guess | None:
         """Ask for the pass behind `asked`, with tokens that the device draws; see `phiplug.spi.Guesses.guess`."""
         guess = self._guarded(lambda: cast("Guesses", self._model).guess(asked, draws))
-        if guess is not None and not (callable(getattr(guess, "logits", None)) and callable(guess.tokens)):
+        if guess is not None and not all(callable(getattr(guess, verb, None)) for verb in ("logits", "tokens")):
             raise self._wrong("guess", guess, "a Guess")
         return guess
 
