@@ -16,13 +16,16 @@ from phiplug.batch.identity import computed_by
 from phiplug.batch.supervised import Supervised
 from phiplug.load import cache, choose_for, template_of, tokenizer_of
 from phiplug.plugins import Plugins
-from phiplug.server.worker import Load, Supervisor
+from phiplug.server.worker import Circuit, Load, Supervisor
 from phiplug.text.prompt import PromptEncoder
 
 if TYPE_CHECKING:
     from phiplug.batch.tasks import Task
     from phiplug.forms.problems import Json
     from phiplug.spi import ModelFiles, ModelInfo, Tokenizer
+
+PAUSE_S = 5.0
+"""How long an engine rests that died too often: shortly, since the line that kills it is found and put aside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ class Answerer:
         order, plugins = self._order, Plugins.installed()
         load = order.load
         files, backend = choose_for(load.reference, plugins, backend=load.backend, offline=load.offline)
-        engine = Supervisor(load, finished=plugins.request_finished)
+        engine = Supervisor(load, finished=plugins.request_finished, circuit=Circuit(PAUSE_S))
         await engine.start()
         info = engine.info.model
         require_independence(info, mixed=order.terms.mixed)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from phiplug.forms.problems import Json
     from phiplug.server.ports import EnginePort
 
-TRIALS = 6
+TRIALS = 24
 """So often a line waits for an engine that is down before that is its error."""
 
 
@@ -118,5 +118,7 @@ class Supervised:
         try:
             async for event in events:
                 work.answers[event.choice].add(event.chunk)
+        except EngineUnavailable:  # it went down under this line, and was not down before
+            raise EngineDied("the process that computes died while it answered this line") from None
         finally:
             await events.aclose()

@@ -7,7 +7,6 @@ import ipaddress
 import logging
 import os
 import sys
-import time
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated
 
@@ -148,26 +147,20 @@ def _is_loopback(host: str) -> bool:
 
 
 def _open(load: ServedFlags, model: str | None, name: str | None) -> tuple[ServedModel, list[Supervisor]]:
-    """Find a model's files, read its tokenizer and template here, and plan a process for each backend."""
+    """Find a model's files, and plan a process for each backend."""
     from phiplug.cli.progress import DownloadBar
-    from phiplug.load import choose_for, template_of, tokenizer_of
-    from phiplug.plugins import Plugins
-    from phiplug.server.catalog import ServedModel
-    from phiplug.server.worker import Load, Supervisor
-    from phiplug.text.prompt import PromptEncoder
+    from phiplug.server.opening import open_model
+    from phiplug.server.worker import Load
 
-    plugins = Plugins.installed()
-    engines: dict[str, Supervisor] = {}
     options = load.options(load.slots)
-    orders = {field.name: getattr(options, field.name) for field in fields(Load) if hasattr(options, field.name)}
-    for wanted in load.backends or ["auto"]:
-        files, backend = choose_for(model, plugins, backend=wanted, offline=load.offline, progress=DownloadBar())
-        order = Load(**orders, reference=files.reference, backend=backend.name, offline=load.offline)
-        engines[backend.name] = Supervisor(order, finished=plugins.request_finished)
-    tokenizer, template = tokenizer_of(files, plugins), template_of(files, plugins, template_source(load.chat_template))
-    prompts = PromptEncoder(template, tokenizer, files.reference)
-    served = ServedModel(name or files.reference, prompts, tokenizer, template, dict(engines), int(time.time()))
-    return served, list(engines.values())
+    given = {field.name: getattr(options, field.name) for field in fields(Load) if hasattr(options, field.name)}
+    return open_model(
+        Load(**given, reference=model, offline=load.offline),
+        backends=load.backends or (),
+        name=name,
+        chat_template=template_source(load.chat_template),
+        progress=DownloadBar(),
+    )
 
 
 def described(name: str, info: EngineInfo, threads: int | None, free: int) -> str:

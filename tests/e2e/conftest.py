@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
 
-import httpx
 import pytest
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def answers(url):
-    try:
-        return httpx.get(f"{url}/health").status_code == 200
-    except httpx.TransportError:
-        return False
+from replicas import answers, free_port
 
 
 @pytest.fixture
@@ -76,3 +62,13 @@ def anthropic(url):
     module = pytest.importorskip("anthropic", reason="anthropic is not installed")
     with module.Anthropic(base_url=url, api_key="none", max_retries=0) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """A Ray cluster of two nodes, for all tests that need one."""
+    pytest.importorskip("ray", reason="ray is not installed")
+    from clusters import two_nodes
+
+    with two_nodes() as found:
+        yield found

@@ -1,45 +1,28 @@
 """`phiplug batch --ray` over two nodes of one machine: the rows of one process, whatever is killed in the middle.
 
-Needs Ray, in an environment of its own: it unpacks to 750 MB. One cluster serves all tests, and is stopped by pid.
+Needs Ray, in an environment of its own: it unpacks to 750 MB. One cluster serves all tests, also those of Ray Serve.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
+import random
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
-from batches import good, rows
+from batches import bad, good, rows
 
 from phiplug.batch.rows import compared
 
-ray = pytest.importorskip("ray", reason="ray is not installed")
-psutil = pytest.importorskip("psutil")
+pytest.importorskip("ray", reason="ray is not installed")
+
+from clusters import POISON, those_with
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray's own
 PROGRAM = "from phiplug.cli import main; main()"
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    """Two nodes with one CPU each; a short folder, for the paths of sockets are."""
-    home = tmp_path_factory.mktemp("h")
-    before = dict(os.environ)
-    os.environ.update(HOME=str(home), RAY_USAGE_STATS_ENABLED="0", RAY_memory_monitor_refresh_ms="0")
-    from ray.cluster_utils import Cluster
-
-    options = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
-    found = Cluster(initialize_head=True, head_node_args=options)
-    found.second = found.add_node(num_cpus=1, object_store_memory=100 * 2**20)
-    yield found
-    found.shutdown()
-    os.environ.clear()
-    os.environ.update(before)
 
 
 def lines(count):
@@ -55,15 +38,19 @@ def expected(asked):
 
 def undated(row):
     found = compared(row)
-    found["response"]["body"]["created"] = 0
+    if found["error"] is None:
+        found["response"]["body"]["created"] = 0
     return found
 
 
-def start(cluster, tmp_path, asked):
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in asked), encoding="utf-8")
-    arguments = ["batch", str(tmp_path / "in.jsonl"), "-o", str(tmp_path / "out.jsonl"), "-m", "toy", "-b", "toy"]
+def start(cluster, tmp_path, asked, *, backend="toy"):
+    written = (line if isinstance(line, bytes) else json.dumps(line).encode() for line in asked)
+    (tmp_path / "in.jsonl").write_bytes(b"".join(line + b"\n" for line in written))
+    arguments = ["batch", str(tmp_path / "in.jsonl"), "-o", str(tmp_path / "out.jsonl"), "-m", "toy", "-b", backend]
+    engine = ["-c", "512"]  # as `expected` has it, whose errors name it
     over = ["--ray", cluster.address, "--actors", "2", "--actor-cpus", "0.5", "--resume"]
-    return subprocess.Popen([sys.executable, "-c", PROGRAM, *arguments, *over], stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", PROGRAM, *arguments, *engine, *over]
+    return subprocess.Popen(command, env=cluster.environment, stderr=subprocess.PIPE, text=True)
 
 
 def wait_for(path, count, process):
@@ -79,18 +66,22 @@ def ended(process, tmp_path):
     return {row["line"]: undated(row) for row in found}
 
 
-def those_with(word):
-    """The processes of this test's own cluster that have a word in their command lines."""
-    found = []
-    for each in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            found += [each] if word in " ".join(each.cmdline()) else []
-    return found
+def test_two_actors_give_the_rows_of_one_process_for_2000_lines_of_which_500_are_wrong(cluster, tmp_path):
+    asked = good(1500) + [line for _, line in bad(500)]
+    random.Random(4).shuffle(asked)
+    found = ended(start(cluster, tmp_path, asked), tmp_path)
+    assert found == expected(asked)
+    assert sum(row["error"] is not None for row in found.values()) == 500
 
 
-def test_two_actors_give_the_rows_of_one_process(cluster, tmp_path):
-    asked = lines(200)
-    assert ended(start(cluster, tmp_path, asked), tmp_path) == expected(asked)
+def test_a_poisonous_line_is_an_error_and_its_neighbours_live(cluster, tmp_path):
+    asked = [{"custom_id": f"{at}", "prompt": f"Tell {at}", "max_tokens": 5} for at in range(150)]
+    asked[70]["prompt"] = f"Take {POISON}"
+    found = ended(start(cluster, tmp_path, asked, backend=POISON), tmp_path)
+    sound = expected([line for line in asked if POISON not in line["prompt"]])
+    assert [row["custom_id"] for row in found.values() if row["error"] is not None] == ["70"]
+    texts = {row["custom_id"]: row["response"]["body"]["choices"] for row in found.values() if row["error"] is None}
+    assert texts == {row["custom_id"]: row["response"]["body"]["choices"] for row in sound.values()}
 
 
 def test_nothing_is_lost_where_engines_and_an_actor_are_killed(cluster, tmp_path):

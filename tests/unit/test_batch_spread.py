@@ -24,8 +24,16 @@ def by_line(found):
     return {row["line"]: compared(row) for row in found}
 
 
+async def down_under_it():
+    raise EngineUnavailable("it died too often", retry_after=0)
+    yield
+
+
 class Mortal(LocalEngine):
-    """An engine that dies when it is handed a line whose seed is 13, and takes all others along."""
+    """An engine that dies when it is handed a line whose seed is 13, and takes all others along.
+
+    A line whose seed is 14 ends in a circuit that opens.
+    """
 
     def __init__(self, engine):
         super().__init__(engine, "toy")
@@ -43,6 +51,9 @@ class Mortal(LocalEngine):
             for events in list(self._open):
                 events._queue.put_nowait(EngineDied("a neighbour"))
             raise EngineDied("the process died twice")
+        if work.request.sampling.seed == 14:
+            self.deaths += 1
+            return down_under_it()
         return await super().submit(work)
 
 
@@ -71,6 +82,12 @@ def test_a_line_that_kills_its_engine_alone_is_an_error_and_its_neighbours_live(
     others = [line for line in lines if line["custom_id"] != "poison"]
     texts = {row["custom_id"]: row["response"]["body"]["choices"] for row in found if not row["error"]}
     assert texts == {row["custom_id"]: row["response"]["body"]["choices"] for row in rows(others)}
+
+
+def test_a_line_under_which_an_engine_goes_down_is_an_error_when_it_does_so_again_alone():
+    (row,), engine = supervised([{**good(1)[0], "seed": 14}])
+    assert "died while it answered this line" in row["error"]["message"]
+    assert engine.deaths == 2
 
 
 def test_an_engine_that_is_down_is_waited_for_and_not_for_ever():

@@ -3,7 +3,8 @@
 `Supervisor` is an `EnginePort`. Nothing here knows HTTP, templates or text that goes in.
 """
 
+from phiplug.server.worker.health import Circuit
 from phiplug.server.worker.supervisor import Supervisor
 from phiplug.server.worker.wire import Load
 
-__all__ = ["Load", "Supervisor"]
+__all__ = ["Circuit", "Load", "Supervisor"]

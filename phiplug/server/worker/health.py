@@ -117,9 +117,10 @@ class Watch:
 
 
 class Circuit:
-    """Counts deaths: several within a minute open it, and then it is tried once a minute until a trial lives."""
+    """Counts deaths: several within a minute open it, and then it is tried after a pause until a trial lives."""
 
-    def __init__(self) -> None:
+    def __init__(self, pause_s: float = PAUSE_S) -> None:
+        self._pause_s = pause_s
         self._deaths: deque[float] = deque()
         self._trial_at: float | None = None
 
@@ -130,7 +131,7 @@ class Circuit:
             self._deaths.popleft()
         trial_failed = self._trial_at is not None and at <= self._trial_at + WINDOW_S
         is_open = trial_failed or len(self._deaths) >= DEATHS
-        self._trial_at = at + PAUSE_S if is_open else None
+        self._trial_at = at + self._pause_s if is_open else None
         return is_open
 
     def pause(self, at: float) -> float:

@@ -52,8 +52,22 @@ class Supervisor:
         pid: the number of the worker's process, or None between two of them.
     """
 
-    def __init__(self, order: Load, *, machine: Machine | None = None, finished: Observer | None = None) -> None:
-        """Serve the model of `order`; `finished` is told of each answer that ran to its end."""
+    def __init__(
+        self,
+        order: Load,
+        *,
+        machine: Machine | None = None,
+        finished: Observer | None = None,
+        circuit: Circuit | None = None,
+    ) -> None:
+        """Serve the model of `order`.
+
+        Args:
+            order: what the worker loads.
+            machine: starts it; None for this one.
+            finished: is told of each answer that ran to its end.
+            circuit: how long it rests after too many deaths; None for a minute.
+        """
         self._order = order
         self._machine = machine or ThisMachine()
         self._finished = finished
@@ -61,7 +75,7 @@ class Supervisor:
         self._jobs: dict[int, Job] = {}
         self._child: Child | None = None
         self._watch = Watch(self._machine.now())
-        self._circuit = Circuit()
+        self._circuit = circuit or Circuit()
         self._info: EngineInfo | None = None
         self._load_error: PhiplugError | None = None
         self._state: EngineState = "restarting"
