@@ -480,7 +480,7 @@ model = phiplug_llama_cpp.load(ModelFiles("m", Path(sys.argv[1]), "gguf"), LoadO
 row = model.forward([Step(0, [1, 2, 3])]).logits()[0].copy()
 print(sorted(name for name in sys.modules if name.partition(".")[0] in ("llama_cpp", "jinja2", "diskcache")))
 import llama_cpp, llama_cpp.llama_cpp, numpy
-same = dict(n_ctx=256, n_threads=1, n_threads_batch=1, flash_attn=True)
+same = dict(n_ctx=256, n_threads=1, n_threads_batch=1, flash_attn=True, type_v=30)  # bfloat16, as bits.py has it
 peer = llama_cpp.Llama(sys.argv[1], **same, logits_all=True, verbose=False)
 peer.eval([1, 2, 3])
 print(llama_cpp.llama_cpp.llama_decode.__name__, numpy.array_equal(peer.scores[2], row))
