@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import absent
+from tiny import Shape, byte_tokens, write_llama
 
 from phiplug.load import load
 
@@ -31,11 +32,11 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in MODULES if name !
 
 
 @contextmanager
-def loaded(backend, smollm2, **options):
-    """Load the toy, or SmolLM2 on an engine that is installed here."""
+def loaded(backend, model, **options):
+    """Load the toy, or a model on an engine that is installed here."""
     if not found(MODULES[backend]):
         absent(backend)
-    reference = "toy" if backend == "toy" else str(smollm2)
+    reference = "toy" if backend == "toy" else str(model)
     with load(reference, backend=backend, threads=1 if backend in ("llama-cpp", "candle") else None, **options) as llm:
         yield llm
 
@@ -76,8 +77,12 @@ def test_a_score_is_a_float64_log_softmax_of_the_rows_that_its_passes_return(bac
 
 @pytest.mark.parametrize("slots", [1, 4])
 @pytest.mark.parametrize("backend", ["toy", *SLOW])
-def test_four_continuations_of_300_tokens_compute_them_once(backend, slots, smollm2, monkeypatch):
-    with loaded(backend, smollm2, slots=slots) as llm:
+def test_four_continuations_of_300_tokens_compute_them_once(backend, slots, request, tmp_path, monkeypatch):
+    if backend == "mlx":  # whose CPU device would take half a minute for 300 tokens of SmolLM2
+        model = write_llama(tmp_path / "tiny.gguf", byte_tokens(), Shape(context=512))
+    else:
+        model = request.getfixturevalue("smollm2")
+    with loaded(backend, model, slots=slots) as llm:
         vocabulary = min(llm.info.vocab_size, 250)
         context = [(3 + 7 * index) % vocabulary for index in range(300)]
         pairs = [(context, [(start + index) % vocabulary for index in range(5)]) for start in (10, 20, 30, 40)]
