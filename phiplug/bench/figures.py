@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from phiplug.bench.types import Row, Run, Sample, Workload
 
 
+LARGE = 1000  # tokens per second, of which nobody reads tenths
+
+
 @dataclass(frozen=True, slots=True)
 class Summary:
     """What the rounds say together; quartiles by linear interpolation between the sorted values.
@@ -29,6 +32,11 @@ class Summary:
     def spread(self) -> float:
         """The interquartile range, as a share of the median."""
         return (self.q3 - self.q1) / self.median if self.median else 0.0
+
+    def spelt(self, digits: str = "{:.1f}") -> str:
+        """Return the median [quartiles], large numbers without decimals."""
+        form = "{:.0f}" if self.median >= LARGE else digits
+        return f"{form.format(self.median)} [{form.format(self.q1)}, {form.format(self.q3)}]"
 
     def over(self, other: Summary) -> Summary:
         """Return the ratio in each round that both have."""

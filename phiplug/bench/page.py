@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Literal
 
 from markupsafe import Markup
 
@@ -14,30 +16,35 @@ from phiplug.bench.compare import lines, rate_over
 from phiplug.bench.fairness import notes
 from phiplug.bench.figures import bandwidth_limit, figure, gaps, quantile
 from phiplug.bench.html import rendered
+from phiplug.bench.imported import PROGRAM
+from phiplug.bench.machines import machine_name
 
 if TYPE_CHECKING:
     from phiplug.bench.compare import Line
+    from phiplug.bench.imported import Imported, Record
     from phiplug.bench.types import Row, Run
 
 QUANTILES = 101  # points of a distribution's curve
 
 
-def page(runs: Sequence[Run]) -> str:
+def page(runs: Sequence[Run], beside: Sequence[Imported] = ()) -> str:
     """Return the page as HTML with its style sheet and pictures inside; nothing is fetched when it is opened."""
     found = lines(runs)
+    ranks = [line.rank for line in found]
     return rendered(
         "report.html",
         {
             "runs": runs,
             "headline": headline(found),
-            "headings": tables.headings(runs),
-            "rows": [(line, cells) for line, cells in zip(found, tables.cells(runs), strict=True)],
-            "remarks": tables.remarks(runs),
+            "headings": tables.headings(runs, beside),
+            "rows": [(rank, cells) for rank, cells in zip_longest(ranks, tables.cells(runs, beside))],
+            "remarks": tables.remarks(runs, beside),
             "about": [(run, row) for run in runs for row in _one_a_backend(run)],
             "said": tables.about,
+            "named": machine_name,
             "pictures": [
                 (name, Markup(svg), note)  # noqa: S704  escaped as they are drawn
-                for name, svg, note in _pictures(runs)
+                for name, svg, note in _pictures(runs, beside)
             ],
         },
     )
@@ -70,7 +77,7 @@ def _circumstances(first: Line, second: Line) -> str:
     return f" on {machines} ({', '.join(devices)}){noise}"
 
 
-def _pictures(runs: Sequence[Run]) -> list[tuple[str, str, str]]:
+def _pictures(runs: Sequence[Run], beside: Sequence[Imported]) -> list[tuple[str, str, str]]:
     """Return (title, SVG, note) of each chart that there is data for."""
     limit = (
         "Bars are medians, whiskers the range of all rounds. The dashed line is the memory's: at that rate the weights "
@@ -78,10 +85,10 @@ def _pictures(runs: Sequence[Run]) -> list[tuple[str, str, str]]:
     )
     found = [
         ("Decoding", charts.bars("Decoding, tokens per second", bars, "tokens/s"), limit)
-        for bars in [_bars(runs, "decode_tps", limits=True)]
+        for bars in [_bars(runs, "decode_tps", limits=True) + _imported_bars(beside, "decode")]
         if bars
     ]
-    for bars in [_bars(runs, "prefill_tps", limits=False)]:
+    for bars in [_bars(runs, "prefill_tps", limits=False) + _imported_bars(beside, "prefill")]:
         if bars:
             svg = charts.bars("Prefill, tokens per second", bars, "tokens/s")
             found.append(("Prefill", svg, "Prompt tokens over the time to the first logits."))
@@ -122,6 +129,20 @@ def _bars(runs: Sequence[Run], name: str, *, limits: bool) -> list[Bar]:
     return found
 
 
+def _imported_bars(beside: Sequence[Imported], which: Literal["prefill", "decode"]) -> list[Bar]:
+    found = []
+    for row in beside:
+        test: Record | None = getattr(row, which)
+        if test is None or (test.n_prompt and test.n_gen):
+            continue
+        rates, name = test.samples_ts, f"{PROGRAM}, {test.name} *"
+        shown = f"{statistics.median(rates):,.1f}"
+        found.append(
+            Bar((name, row.machine), statistics.median(rates), min(rates), max(rates), shown, None, COLOURS - 1, True)
+        )
+    return found
+
+
 def _over_slots(runs: Sequence[Run]) -> list[Curve]:
     curves = []
     for index, run in enumerate(runs):
@@ -130,7 +151,7 @@ def _over_slots(runs: Sequence[Run]) -> list[Curve]:
             points = [(row.contender.slots, figure("decode_tps", row, run.workload)) for row in rows]
             known = tuple((float(slots), summary.median) for slots, summary in points if summary)
             if len(known) > 1:
-                label = f"{backend}, {tables.machine_name(run, runs)}" if len(runs) > 1 else backend
+                label = f"{backend}, {machine_name(run, runs)}" if len(runs) > 1 else backend
                 curves.append(Curve(label, known, _colour(rows[0], runs), index % 3))
     return curves
 
@@ -141,7 +162,7 @@ def _waits(runs: Sequence[Run]) -> list[Curve]:
         waits = [1e3 * gap for sample in row.samples for gap in gaps(sample)]
         if waits and row.contender.mode == "phiplug":
             shares = [index / (QUANTILES - 1) for index in range(QUANTILES)]
-            label = f"{row.contender.name}, {tables.machine_name(run, runs)}" if len(runs) > 1 else row.contender.name
+            label = f"{row.contender.name}, {machine_name(run, runs)}" if len(runs) > 1 else row.contender.name
             points = tuple((quantile(waits, share), share) for share in shares)
             curves.append(Curve(label, points, _colour(row, runs), runs.index(run) % 3))
     return curves
@@ -163,10 +184,10 @@ def _colour(row: Row, runs: Sequence[Run]) -> int:
 
 def _where(run: Run, row: Row, runs: Sequence[Run]) -> str:
     device = row.loaded.device if row.loaded else ""
-    return f"{device}, {tables.machine_name(run, runs)}" if len(runs) > 1 else device
+    return f"{device}, {machine_name(run, runs)}" if len(runs) > 1 else device
 
 
 def _named(line: Line, found: Sequence[Line]) -> str:
     runs = list({id(each.entry.run): each.entry.run for each in found}.values())
     name = line.entry.row.contender.name
-    return f"{name} ({tables.machine_name(line.entry.run, runs)})" if len(runs) > 1 else name
+    return f"{name} ({machine_name(line.entry.run, runs)})" if len(runs) > 1 else name

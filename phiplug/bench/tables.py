@@ -14,21 +14,24 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from phiplug.bench import imported
 from phiplug.bench.compare import lines, overhead
 from phiplug.bench.fairness import disagreement, notes
 from phiplug.bench.figures import figure
+from phiplug.bench.machines import machine_name
 
 if TYPE_CHECKING:
     from phiplug.bench.compare import Line
+    from phiplug.bench.imported import Imported
     from phiplug.bench.intervals import Ratio
     from phiplug.bench.types import Row, Run
 
 NUMERIC = "right"
 
 
-def headings(runs: Sequence[Run]) -> list[str]:
+def headings(runs: Sequence[Run], beside: Sequence[Imported] = ()) -> list[str]:
     """Return the columns' names: a machine only where there are several, joules only where there is a meter."""
-    machine = ["machine"] if len(runs) > 1 else []
+    machine = ["machine"] if len(runs) > 1 or beside else []
     joules = ["J/token"] if _metered(runs) else []
     return [
         "#",
@@ -44,14 +47,15 @@ def headings(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def cells(runs: Sequence[Run]) -> list[list[str]]:
+def cells(runs: Sequence[Run], beside: Sequence[Imported] = ()) -> list[list[str]]:
     """Return a line of text cells for each row of the runs; an asterisk stands for a rank that is refused."""
-    return [_cells(line, runs) for line in lines(runs)]
+    names = headings(runs, beside)
+    return [*(_cells(line, runs, names) for line in lines(runs)), *imported.cells(beside, names)]
 
 
-def _cells(line: Line, runs: Sequence[Run]) -> list[str]:
+def _cells(line: Line, runs: Sequence[Run], names: Sequence[str]) -> list[str]:
     run, row = line.entry.run, line.entry.row
-    machine = [machine_name(run, runs)] if len(runs) > 1 else []
+    machine = [machine_name(run, runs)] if "machine" in names else []
     joules = [_number(run, row, "energy_j_per_token", "{:.2f}")] if _metered(runs) else []
     gaps = "/".join(_number(run, row, f"itl_{which}_s", "{:.1f}", 1e3) for which in ("p50", "p95", "p99"))
     return [
@@ -68,16 +72,6 @@ def _cells(line: Line, runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def machine_name(run: Run, runs: Sequence[Run]) -> str:
-    """Tell machines apart by their ids, and runs of one machine by their order."""
-    same = [other for other in runs if other.hardware.id == run.hardware.id]
-    return run.hardware.id[:6] + (f" run {1 + _index(run, runs)}" if len(same) > 1 else "")
-
-
-def _index(run: Run, runs: Sequence[Run]) -> int:
-    return next(index for index, other in enumerate(runs) if other is run)
-
-
 def interval(ratio: Ratio | None) -> str:
     """Spell a ratio with its interval; a row beside itself has none."""
     if ratio is None:
@@ -91,7 +85,7 @@ def interval(ratio: Ratio | None) -> str:
     return f"{value} {bounds}" if ratio.is_difference else f"no difference found {bounds}"
 
 
-def remarks(runs: Sequence[Run]) -> list[str]:
+def remarks(runs: Sequence[Run], beside: Sequence[Imported] = ()) -> list[str]:
     """Return, as sentences, what a reader of the table must know: work, weights, engines, refusals, disturbances."""
     said = ["rates: median [quartiles] of the rounds; x first: ratio [99% interval]"]
     for run in runs:
@@ -100,7 +94,7 @@ def remarks(runs: Sequence[Run]) -> list[str]:
         if line.reasons:
             machine = f", {machine_name(line.entry.run, runs)}," if len(runs) > 1 else ""
             said.append(f"* {line.entry.row.contender.name}{machine} is not ranked: {'; '.join(line.reasons)}")
-    return said
+    return [*said, *imported.remarks(beside)]
 
 
 def _remarks(run: Run) -> Iterator[str]:
@@ -147,30 +141,33 @@ def about(row: Row) -> str:
     )
 
 
-def markdown(runs: Sequence[Run]) -> str:
+def markdown(runs: Sequence[Run], beside: Sequence[Imported] = ()) -> str:
     """Return the table and the remarks as Markdown."""
-    names = headings(runs)
+    names = headings(runs, beside)
     head = [names, [":--" if name in ("#", "machine", "engine") else "--:" for name in names]]
-    table = "\n".join("| " + " | ".join(each) + " |" for each in [*head, *cells(runs)])
-    return table + "\n\n" + "\n".join(f"* {text.removeprefix('* ')}" for text in remarks(runs)) + "\n"
+    table = "\n".join("| " + " | ".join(each) + " |" for each in [*head, *cells(runs, beside)])
+    return table + "\n\n" + "\n".join(f"* {text.removeprefix('* ')}" for text in remarks(runs, beside)) + "\n"
 
 
-def records(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:  # Any: what JSON holds
+def records(runs: Sequence[Run], beside: Sequence[Imported] = ()) -> Iterator[dict[str, Any]]:  # Any: what JSON holds
     """Yield two flat records a row: prefill and generation, in llama-bench's names where a figure is the same."""
     for line in lines(runs):
         run, row, work = line.entry.run, line.entry.row, line.entry.run.workload
         yield {**_shared(line), **_test(run, row, "prefill_tps", n_prompt=work.prompt_tokens)}
         yield {**_shared(line), **_test(run, row, "decode_tps", n_gen=work.gen_tokens, n_depth=work.prompt_tokens)}
+        names = [*_shared(line), *_test(run, row, "decode_tps")]
+    if beside:
+        yield from imported.records(beside, names)
 
 
-def as_jsonl(runs: Sequence[Run]) -> str:
+def as_jsonl(runs: Sequence[Run], beside: Sequence[Imported] = ()) -> str:
     """Return the records, one JSON object a line."""
-    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records(runs))
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records(runs, beside))
 
 
-def as_csv(runs: Sequence[Run]) -> str:
+def as_csv(runs: Sequence[Run], beside: Sequence[Imported] = ()) -> str:
     """Return the records under one line of names; lists are written as JSON."""
-    found = list(records(runs))
+    found = list(records(runs, beside))
     if not found:
         return ""
     out = io.StringIO()
@@ -250,10 +247,7 @@ def _number(run: Run, row: Row, name: str, spelt: str, unit: float = 1.0, *, qua
     found = figure(name, row, run.workload)
     if found is None:
         return "-"
-    if not quartiles:
-        return spelt.format(unit * found.median)
-    digits = "{:.0f}" if found.median >= 1000 else spelt
-    return f"{digits.format(found.median)} [{digits.format(found.q1)}, {digits.format(found.q3)}]"
+    return found.spelt(spelt) if quartiles else spelt.format(unit * found.median)
 
 
 def _metered(runs: Sequence[Run]) -> bool:

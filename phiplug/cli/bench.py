@@ -15,7 +15,10 @@ from phiplug.errors import InvalidParameter
 from phiplug.userfiles import require_writable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from phiplug.bench.conduct import Plan, Session
+    from phiplug.bench.imported import Imported
     from phiplug.bench.types import Run
     from phiplug.plugins import Plugins
 
@@ -87,14 +90,15 @@ def bench(load: BackendsFlags, flags: BenchFlags) -> None:
         raise typer.Exit(INTERRUPTED)
 
 
-def show(runs: list[Run], form: Format) -> None:
-    """Print runs on stdout; the remarks on a table go with it."""
+def show(runs: list[Run], form: Format, beside: Sequence[Imported] = ()) -> None:
+    """Print runs on stdout, and what other programs measured; the remarks on a table go with it."""
     from phiplug.bench import tables
 
     if form == "table":
-        _print_table(runs)
+        _print_table(runs, beside)
     else:
-        typer.echo({"md": tables.markdown, "csv": tables.as_csv, "jsonl": tables.as_jsonl}[form](runs), nl=False)
+        write = {"md": tables.markdown, "csv": tables.as_csv, "jsonl": tables.as_jsonl}[form]
+        typer.echo(write(runs, beside), nl=False)
 
 
 def percentage(name: str, text: str | None) -> float | None:
@@ -183,7 +187,7 @@ def _spelt(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def _print_table(runs: list[Run]) -> None:
+def _print_table(runs: list[Run], beside: Sequence[Imported]) -> None:
     from rich import box
     from rich.console import Console
     from rich.markup import escape
@@ -192,13 +196,13 @@ def _print_table(runs: list[Run]) -> None:
     from phiplug.bench import tables
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in tables.headings(runs):
+    for name in tables.headings(runs, beside):
         table.add_column(name, justify="left" if name in ("#", "machine", "engine") else "right", overflow="fold")
-    for line in tables.cells(runs):
+    for line in tables.cells(runs, beside):
         table.add_row(*map(escape, line))
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = WIDTH
     console.print(table)
-    for text in tables.remarks(runs):
+    for text in tables.remarks(runs, beside):
         console.print(escape(text))

@@ -14,6 +14,7 @@ from phiplug.errors import InvalidParameter
 from phiplug.userfiles import require_writable, write_text
 
 if TYPE_CHECKING:
+    from phiplug.bench.imported import Imported
     from phiplug.bench.types import Run
 
 app = command_app()
@@ -21,7 +22,18 @@ app = command_app()
 
 @dataclass(frozen=True, slots=True)
 class CompareFlags:
-    """What is made of the runs."""
+    """What stands beside the runs, and what is made of them."""
+
+    imports: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--from",
+            metavar="PROGRAM=FILE",
+            help="Set what another program measured beside them, as in llama-bench=b.json, which `llama-bench -o json` "
+            "wrote; repeat it. What it does not say reads ?; it is never ranked.",
+            show_default=False,
+        ),
+    ] = None
 
     html: Annotated[
         Path | None,
@@ -52,17 +64,31 @@ def compare(
         raise InvalidParameter("fail_over", "compares later runs with the first, and there is one", hint="name two")
     if flags.html is not None:
         require_writable("html", flags.html)
+    beside = _imported(flags.imports or [])
     runs = [record.load(path) for path in paths]
     slower = [text for new in runs[1:] for text in regressions(runs[0], new, over=over)] if over is not None else []
-    show(runs, flags.form)
+    show(runs, flags.form, beside)
     if flags.html is not None:
-        _write(flags.html, runs)
+        _write(flags.html, runs, beside)
     for text in slower:
         typer.secho(f"slower: {text}", fg="red", err=True)
     raise typer.Exit(1 if slower else 0)
 
 
-def _write(path: Path, runs: list[Run]) -> None:
+def _imported(named: list[str]) -> list[Imported]:
+    from phiplug.bench import imported
+
+    found = []
+    for text in named:
+        program, equals, file = text.partition("=")
+        if program != imported.PROGRAM or not (equals and file):
+            hint = f"as in --from {imported.PROGRAM}=b.json"
+            raise InvalidParameter("from", f"{text!r} is no PROGRAM=FILE of a program that is known", hint=hint)
+        found += imported.load(Path(file))
+    return found
+
+
+def _write(path: Path, runs: list[Run], beside: list[Imported]) -> None:
     from phiplug.bench.page import page
 
-    write_text("html", path, page(runs))
+    write_text("html", path, page(runs, beside))

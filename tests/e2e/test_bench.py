@@ -158,6 +158,18 @@ def test_ctrl_c_keeps_what_is_done(twin, tmp_path):
     assert len(written["rows"][0]["samples"]) >= 2
 
 
+def test_what_llama_bench_measured_stands_beside_a_run(phiplug, tmp_path):
+    run, other = tmp_path / "run.json", tmp_path / "b.json"
+    assert phiplug("bench", "-b", "toy", *SMALL, "-o", str(run)).code == 0
+    other.write_text(json.dumps([{"n_prompt": 0, "n_gen": 8, "samples_ts": [5.0], "model_filename": "tiny.gguf"}]))
+    ran = phiplug("compare", str(run), "--from", f"llama-bench={other}", "--from", f"llama-bench={other}")
+    assert ran.code == 0
+    assert [line.split()[0] for line in ran.out.splitlines() if "llama-bench, tg8" in line][:2] == ["*", "*"]
+    refused = phiplug("compare", str(run), "--from", f"llama-bench={run}")
+    assert (refused.code, len(refused.err.splitlines())) == (2, 1)
+    assert "is no list of llama-bench's records" in refused.err
+
+
 def test_a_regression_is_an_exit_code(phiplug, tmp_path):
     run, slow = tmp_path / "run.json", tmp_path / "slow.json"
     assert phiplug("bench", "-b", "toy", *SMALL, "-o", str(run)).code == 0
@@ -181,6 +193,16 @@ BAD = {
     "a model that the backend does not take": (["bench", "-b", "toy", "-m", "smollm2"], 1, "does not take 'smollm2'"),
     "no run": (["compare", "none.json"], 2, "none.json cannot be read"),
     "a bound that is none": (["compare", "a.json", "b.json", "--fail-over", "much"], 2, "'much' is no percentage"),
+    "a program that is not known": (
+        ["compare", "a.json", "--from", "mlx=b.json"],
+        2,
+        "'mlx=b.json' is no PROGRAM=FILE",
+    ),
+    "a program without its file": (
+        ["compare", "a.json", "--from", "llama-bench"],
+        2,
+        "as in --from llama-bench=b.json",
+    ),
     "a regression of one run": (["compare", "a.json", "--fail-over", "5%"], 2, "there is one"),
 }
 

@@ -28,11 +28,11 @@ FOREIGN = run(row("a"), model=replace(MODEL, sha256="0" * 64), hardware=replace(
 def test_the_table_has_a_line_for_each_row_and_a_star_for_what_may_not_be_ranked():
     found = tables.cells([RUN, FOREIGN])
     assert [line[:3] for line in found] == [
-        ["1", "012345", "a"],
-        ["2", "012345", "b"],
-        ["", "012345", "a, bare engine"],
-        ["1", "012345", "a, 4 slots"],
-        ["*", "ffffff", "a"],
+        ["1", "Imaginary 9000 012345", "a"],
+        ["2", "Imaginary 9000 012345", "b"],
+        ["", "Imaginary 9000 012345", "a, bare engine"],
+        ["1", "Imaginary 9000 012345", "a, 4 slots"],
+        ["*", "Imaginary 9000 ffffff", "a"],
     ]
     assert all(len(line) == len(tables.headings([RUN, FOREIGN])) for line in found)
 
@@ -57,11 +57,6 @@ def test_a_row_without_a_rank_has_no_ratio():
     assert tables.cells([RUN, FOREIGN])[-1][5] == "-"
 
 
-def test_two_runs_of_one_machine_are_told_apart():
-    again = replace(RUN, started="later")
-    assert tables.machine_name(again, [RUN, again]) == "012345 run 2"
-
-
 def test_the_remarks_say_what_a_reader_must_know():
     said = "\n".join(tables.remarks([RUN, FOREIGN]))
     for what in (
@@ -72,7 +67,7 @@ def test_the_remarks_say_what_a_reader_must_know():
         "energy: n/a",
     ):
         assert what in said
-    assert "* a, ffffff, is not ranked: another model file" in said
+    assert "* a, Imaginary 9000 ffffff, is not ranked: another model file" in said
     assert "a: decoding through phiplug over the bare engine: 0.500 [0.500, 0.500]" in said
 
 
