@@ -34,7 +34,7 @@ SAMPLING: Mapping[str, type] = MappingProxyType(
         "dialect": str,
     }
 )
-OWN: Mapping[str, type] = MappingProxyType({"max_tokens": int, "reasoning": str, "log": bool})
+OWN: Mapping[str, type] = MappingProxyType({"max_tokens": int, "reasoning": str, "log": bool, "plain": bool})
 KINDS: Mapping[str, type] = MappingProxyType({**ENGINE, **SAMPLING, **OWN})
 """The names of the values, as Python spells them, and of which kind each is."""
 

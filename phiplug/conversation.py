@@ -19,7 +19,7 @@ from phiplug.types import Message
 
 if TYPE_CHECKING:
     from phiplug.llm import LLM, Stream
-    from phiplug.types import Chunk, MessageLike, Request
+    from phiplug.types import Chunk, MessageLike, PromptProgress, Request
 
 
 class Conversation:
@@ -152,6 +152,11 @@ class Reply:
     def is_open(self) -> bool:
         """Whether more may come of it."""
         return self._open
+
+    @property
+    def progress(self) -> PromptProgress:
+        """How much of the prompt the model has read; any thread may ask."""
+        return self._stream.progress
 
     def __iter__(self) -> Iterator[Chunk]:
         return self

@@ -195,6 +195,15 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptProgress:
+    """How many tokens of a prompt a model has read; `reused` ones of those needed no computing."""
+
+    done: int
+    reused: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class Timings:
     """Where the time of one request went, in seconds.
 

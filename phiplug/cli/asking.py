@@ -1,4 +1,4 @@
-"""The flags that `run` and `chat` share: the system message, and whether answers are logged."""
+"""The flags that `run` and `chat` share: the system message, how answers are shown, and whether they are logged."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from phiplug.cli.flags import PROMPT
+from phiplug.cli.flags import OUTPUT, PROMPT
 from phiplug.cli.journal import LogFlags
 from phiplug.errors import InvalidParameter
 from phiplug.userfiles import read_text
@@ -15,7 +15,7 @@ from phiplug.userfiles import read_text
 
 @dataclass(frozen=True, slots=True)
 class AskFlags(LogFlags):
-    """What a conversation begins with, and whether it is logged."""
+    """What a conversation begins with, how answers are shown, and whether they are logged."""
 
     system: Annotated[
         str | None, typer.Option("-s", "--system", rich_help_panel=PROMPT, help="A system message.", show_default=False)
@@ -26,6 +26,12 @@ class AskFlags(LogFlags):
     ] = None
     strict_content: Annotated[
         bool, typer.Option("--strict-content", rich_help_panel=PROMPT, help="Refuse control tokens in a message.")
+    ] = False
+    plain: Annotated[
+        bool,
+        typer.Option(
+            "--plain/--no-plain", rich_help_panel=OUTPUT, help="Markdown as it is written, also on a terminal."
+        ),
     ] = False
 
     def system_text(self) -> str | None:

@@ -75,7 +75,7 @@ def chat(
             load,
             slash.obey,
             journal=journal,
-            shown=Shown(interactive, flags.raw_output, reasoning),
+            shown=Shown(interactive, flags.raw_output, not flags.plain, reasoning),
         )
         try:
             if kept:

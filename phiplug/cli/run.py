@@ -20,7 +20,7 @@ from phiplug.cli.prompt import prompt_text
 from phiplug.cli.reasoning import ReasoningFlags
 from phiplug.cli.report import report
 from phiplug.cli.screen import AnswerPrinter
-from phiplug.cli.statistics import counted, limit, summary
+from phiplug.cli.statistics import limit, summary
 from phiplug.cli.template import ToolFlags
 from phiplug.cli.waiting import awaited
 from phiplug.errors import InvalidParameter
@@ -206,9 +206,10 @@ def _print_all(answers: Answers, flags: RunFlags, reasoning: ReasoningFlags) -> 
 
 def _print(stream: Stream, flags: RunFlags, thoughts: ReasoningPrinter, chunks: list[Chunk]) -> None:
     """Print the text as it comes, or when it is whole, and gather the chunks; then the calls of tools."""
-    printer = AnswerPrinter(raw=flags.raw_output)
+    is_form = stream.request.constraint is not None
+    printer = AnswerPrinter(raw=flags.raw_output, markdown=not (flags.plain or flags.raw or is_form))
     printer.write("" if flags.no_stream else flags.prefill or "")
-    for chunk in awaited(stream, f"reading {counted(len(stream.request.prompt_ids), 'token')}"):
+    for chunk in awaited(stream, lambda: stream.progress):
         chunks.append(chunk)
         thoughts.write(chunk.reasoning, chunk.text)
         if not flags.no_stream:

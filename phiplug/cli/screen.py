@@ -1,7 +1,7 @@
 """Prints an answer on stdout as it comes.
 
-On a terminal it removes escape sequences, which could move the cursor or rename the window, and breaks lines between
-words. A pipe or a file gets the text as it is.
+On a terminal it removes escape sequences, which could move the cursor or rename the window, and shows Markdown, or
+breaks lines between words. A pipe or a file gets the text as it is.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+import threading
 from collections.abc import Callable
+from typing import Protocol
 
 _STRING = r"(?:\x1b[\]PX^_]|[\x90\x98\x9d\x9e\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x9c|\x1b\\)"
 _SEQUENCE = re.compile(
@@ -21,30 +23,67 @@ LONGEST_SEQUENCE = 256  # characters; what goes on for longer is shown without i
 FENCE = "```"
 
 
+class Form(Protocol):
+    """How a text that comes in pieces is shown on a terminal."""
+
+    def feed(self, text: str, /) -> str:
+        """Return what a piece adds to the terminal."""
+
+    def end(self) -> str:
+        """Return what was held back."""
+
+
 class AnswerPrinter:
     """Prints the pieces of one answer."""
 
-    def __init__(self, *, raw: bool = False) -> None:
+    def __init__(self, *, raw: bool = False, markdown: bool = False) -> None:
         """Print the text as it is, escape sequences and all, where `raw` is true or stdout is no terminal."""
         shown = sys.stdout.isatty() and not raw
         self._escapes = EscapeFilter() if shown else None
-        self._wrap = WordWrap(lambda: shutil.get_terminal_size().columns) if shown else None
+        self._form: Form | None = WordWrap(lambda: shutil.get_terminal_size().columns) if shown else None
+        self._importing: threading.Thread | None = None
         self._ends_line = False
+        if shown and markdown:  # rich takes as long as a short prompt, beside which it is imported
+            self._importing = threading.Thread(target=_import_markdown, daemon=True)
+            self._importing.start()
 
     def write(self, text: str) -> None:
         """Print a piece."""
+        if self._importing and text:
+            self._importing.join()
+            self._importing = None
+            self._form = _markdown() or self._form
         self._print(self._escapes.feed(text) if self._escapes else text)
 
     def end(self) -> None:
         """Print what was held back, and end the line; an empty answer is an empty line."""
         if self._escapes:
             self._print(self._escapes.end())
+        if self._form:
+            self._show(self._form.end())
         print("" if self._ends_line else "\n", end="", flush=True)
 
     def _print(self, text: str) -> None:
         if text:
+            self._show(self._form.feed(text) if self._form else text)
+
+    def _show(self, text: str) -> None:
+        if text:
             self._ends_line = text.endswith("\n")
-            print(self._wrap.feed(text) if self._wrap else text, end="", flush=True)
+            print(text, end="", flush=True)
+
+
+def _import_markdown() -> None:
+    import phiplug.cli.streamed  # noqa: F401
+
+
+def _markdown() -> Form | None:
+    """Return what shows Markdown on stdout; None where the terminal cannot."""
+    from phiplug.cli.markdown import console
+    from phiplug.cli.streamed import StreamedMarkdown
+
+    found = console()
+    return StreamedMarkdown(found, shutil.get_terminal_size) if found else None
 
 
 class EscapeFilter:
@@ -89,6 +128,10 @@ class WordWrap:
         """Return the text with line breaks, and with what moves a word to the next line."""
         self._width = self._width_now()
         return "".join(map(self._placed, text))
+
+    def end(self) -> str:
+        """Nothing is held back."""
+        return ""
 
     def _placed(self, character: str) -> str:
         if character == "\n":

@@ -39,11 +39,13 @@ class Shown:
     Attributes:
         interactive: on a terminal, where Ctrl-C stops an answer and not the chat.
         raw_output: escape sequences stay.
+        markdown: a terminal shows it rendered.
         reasoning: whether that is shown.
     """
 
     interactive: bool = False
     raw_output: bool = False
+    markdown: bool = False
     reasoning: ReasoningFlags = field(default_factory=ReasoningFlags)
 
 
@@ -144,7 +146,7 @@ class Session:
         """Send a message, and print what comes."""
         with self._each_warning_once():
             reply = self.conversation.send(text)
-        printer = AnswerPrinter(raw=self._shown.raw_output)
+        printer = AnswerPrinter(raw=self._shown.raw_output, markdown=self._shown.markdown)
         question = Question(text, self.conversation.system)
         chunks: list[Chunk] = []
         before = len(self.conversation.messages)
@@ -171,7 +173,7 @@ class Session:
     def _print(self, reply: Reply, printer: AnswerPrinter, chunks: list[Chunk]) -> None:
         thoughts = self._shown.reasoning.printer()
         try:
-            for chunk in awaited(reply, f"reading {len(reply.request.prompt_ids)} tokens"):
+            for chunk in awaited(reply, lambda: reply.progress):
                 chunks.append(chunk)
                 thoughts.write(chunk.reasoning, chunk.text)
                 printer.write(chunk.text)

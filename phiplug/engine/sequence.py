@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from phiplug.engine.answer import Answer
 from phiplug.engine.logprobs import prompt_logprobs, token_logprob
 from phiplug.errors import InvalidParameter, NonFiniteLogits, PhiplugError, PromptTooLong
+from phiplug.types import PromptProgress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence as Ids
@@ -79,6 +80,11 @@ class Sequence:
     def guesses(self) -> Counter[str]:
         """How many tokens a device guessed ahead, and how many of those were right or wrong."""
         return self._answer.guesses
+
+    @property
+    def progress(self) -> PromptProgress:
+        """How much of the prompt is in the slot."""
+        return PromptProgress(min(self.fed, self._prompt), self._answer.cached, self._prompt)
 
     @property
     def is_last_draw(self) -> bool:

@@ -6,7 +6,7 @@ import warnings
 from typing import TYPE_CHECKING, TypeAlias
 
 from phiplug.errors import PhiplugWarning
-from phiplug.types import Chunk, Completion, Request, Timings, Usage
+from phiplug.types import Chunk, Completion, PromptProgress, Request, Timings, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,6 +69,11 @@ class Stream:
     def is_ready(self) -> bool:
         """Whether `next` would return, or raise, without waiting for the model."""
         return self._ended or bool(self._sequence.outbox) or self._sequence.is_over
+
+    @property
+    def progress(self) -> PromptProgress:
+        """How much of the prompt the model has read; another thread may ask while this one waits for the answer."""
+        return self._sequence.progress
 
     @staticmethod
     def wait_any(streams: Streams[Stream]) -> None:

@@ -22,7 +22,7 @@ from phiplug.errors import (
     PromptTooLong,
     RequestError,
 )
-from phiplug.types import Completion, Request, SamplingParams
+from phiplug.types import Completion, PromptProgress, Request, SamplingParams
 
 GREEDY = SamplingParams(temperature=0.0, repeat_penalty=1.0, seed=0)
 
@@ -446,3 +446,21 @@ def test_a_stop_string_that_is_a_control_tokens_text_ends_the_answer_by_its_id(i
     engine = Engine(ScriptedModel(script(3, 4, 5, 6, 0)), WithControl())
     done = answer(engine, request(stop=("x", "<c>"), max_tokens=4, ignore_stop_ids=ignore))
     assert (done.text, done.tokens, done.finish_reason) == ("d", (4,), "stop")
+
+
+def test_how_much_of_a_prompt_was_read_is_seen_while_it_is_read():
+    seen = []
+
+    class Watched(ScriptedModel):
+        def forward(self, steps):
+            seen.append(stream.progress.done)
+            return super().forward(steps)
+
+    engine = Engine(Watched(script(11, 4, 0)), Letters())
+    stream = engine.submit(request(range(1, 12)))
+    list(stream)
+    assert seen[:3] == [0, 4, 8]
+    assert stream.progress == PromptProgress(11, 0, 11)
+    again = engine.submit(request(range(1, 12)))
+    list(again)
+    assert again.progress.reused == 10
