@@ -101,7 +101,6 @@ def _slower(name: str, before: Row, after: Row, run: Run, over: float) -> list[s
 def _require_comparable(old: Run, new: Run) -> None:
     checks = {
         "hardware": (old.hardware.id, new.hardware.id),
-        "model": (old.model.sha256[:12], new.model.sha256[:12]),
         "prompt": (old.workload.sha256[:12], new.workload.sha256[:12]),
         "lengths": (
             f"{old.workload.prompt_tokens}+{old.workload.gen_tokens}",
@@ -111,6 +110,9 @@ def _require_comparable(old: Run, new: Run) -> None:
     before = {row.contender: row for row in old.rows}
     for row in new.rows:
         was = before.get(row.contender)
+        if was:
+            files = old.model_of(was).sha256[:12], new.model_of(row).sha256[:12]
+            checks[f"model of {row.contender.name}"] = files
         if was and was.loaded and row.loaded:
             checks[f"threads of {row.contender.name}"] = (str(was.loaded.threads), str(row.loaded.threads))
     for what, (mine, theirs) in checks.items():

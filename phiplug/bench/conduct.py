@@ -10,7 +10,7 @@ import itertools
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -40,6 +40,7 @@ class Plan:
     Attributes:
         task: what each worker loads and runs.
         backends: their names, each once.
+        references: to the models of backends that have others than the task's.
         slots: how many sequences at once; each number is measured.
         rounds: how many samples each contender gets, at least.
         precision: go on until half of each ratio's interval is at most this share of it, or `max_s` are over.
@@ -51,6 +52,7 @@ class Plan:
 
     task: Task
     backends: tuple[str, ...]
+    references: Mapping[str, str] = field(default_factory=dict)
     slots: tuple[int, ...] = (1,)
     rounds: int = ROUNDS
     precision: float | None = None
@@ -72,6 +74,10 @@ class Plan:
                 raise InvalidParameter(name, "is less than 0")
         if not 0 <= self.positions <= POSITIONS:
             raise InvalidParameter("positions", f"{self.positions} is outside [0, {POSITIONS}]")
+
+    def reference_of(self, backend: str) -> str:
+        """Return what names the model that a backend is to load."""
+        return self.references.get(backend, self.task.reference)
 
     @property
     def contenders(self) -> list[Contender]:
@@ -110,7 +116,7 @@ class Session:
     """One benchmark under way: `prepare`, `measure`, then `run`. Use it as a context manager."""
 
     plan: Plan
-    model: ModelIdentity
+    models: Mapping[str, ModelIdentity]  # of each backend
     hardware: Hardware
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     complete: bool = False
@@ -131,7 +137,8 @@ class Session:
         """Load each backend and run the workload once; return how many seconds the rounds will take, as it looks."""
         task = replace(self.plan.task, options=replace(self.plan.task.options, slots=max(self.plan.slots)))
         for backend in self.plan.backends:
-            worker = self._stack.enter_context(WorkerProcess(backend, task))
+            its_task = replace(task, reference=self.plan.reference_of(backend))
+            worker = self._stack.enter_context(WorkerProcess(backend, its_task))
             standing = self._standings[backend] = _Standing(worker)
             try:
                 answer = worker.ask("load", backend=backend, positions=self.plan.positions)
@@ -178,7 +185,7 @@ class Session:
             raise KeyboardInterrupt
         return Run(
             started=self.started,
-            model=self.model,
+            model=self._model,
             workload=self._workload(),
             hardware=self.hardware,
             rows=tuple(self._row(contender) for contender in self.plan.contenders),
@@ -187,6 +194,10 @@ class Session:
             others_cpu=self.others_cpu,
             throttled=self.throttled,
         )
+
+    @property
+    def _model(self) -> ModelIdentity:
+        return self.models[self.plan.backends[0]]
 
     def _is_precise(self) -> bool:
         """Whether every ratio is known as well as was asked for."""
@@ -220,4 +231,5 @@ class Session:
             standing.peak_memory,
             standing.device_memory,
             standing.error,
+            None if (own := self.models[contender.backend]) == self._model else own,
         )

@@ -17,7 +17,7 @@ from phiplug.bench.figures import figure
 from phiplug.bench.types import SEEDS
 
 if TYPE_CHECKING:
-    from phiplug.bench.types import Row, Run
+    from phiplug.bench.types import ModelIdentity, Row, Run
 
 BITS = 0.01  # formats whose bits per weight differ by a larger share are not the same weights
 SPREAD = 0.05  # the interquartile range of decoding, as a share of its median, above which a machine is called noisy
@@ -31,6 +31,11 @@ class Entry:
     run: Run
     row: Row
 
+    @property
+    def model(self) -> ModelIdentity:
+        """The weights that it had."""
+        return self.run.model_of(self.row)
+
 
 def reasons(entry: Entry, reference: Entry) -> list[str]:
     """Say why an entry cannot be ranked beside the reference; nothing where it can."""
@@ -38,7 +43,7 @@ def reasons(entry: Entry, reference: Entry) -> list[str]:
         return [entry.row.error]
     if not entry.row.samples:
         return ["no round was finished"]
-    found = [*_work(entry, reference), *_weights(entry.run, reference.run)]
+    found = [*_work(entry, reference), *_weights(entry.model, reference.model)]
     return found or _parity(entry, reference)
 
 
@@ -54,13 +59,15 @@ def _work(entry: Entry, reference: Entry) -> Iterator[str]:
         yield f"{mine} generated tokens, not {theirs}"
 
 
-def _weights(run: Run, reference: Run) -> Iterator[str]:
-    mine, theirs = run.model, reference.model
-    if mine.format == theirs.format:
-        if mine.sha256 != theirs.sha256:
-            yield f"another model file: SHA-256 {mine.sha256[:12]}, not {theirs.sha256[:12]}"
+def _weights(mine: ModelIdentity, theirs: ModelIdentity) -> Iterator[str]:
+    """Say why two files cannot be the same weights in two formats; whether they are, their draws decide."""
+    if mine.sha256 == theirs.sha256:
         return
-    if mine.bits_per_weight is None or theirs.bits_per_weight is None:
+    if mine.format == theirs.format:
+        yield f"another model file: SHA-256 {mine.sha256[:12]}, not {theirs.sha256[:12]}"
+    elif mine.shape and theirs.shape and mine.shape != theirs.shape:
+        yield f"another model: {mine.shape}, not {theirs.shape}"
+    elif mine.bits_per_weight is None or theirs.bits_per_weight is None:
         yield f"another format, {mine.format}, whose bits per weight are not known"
     elif abs(mine.bits_per_weight / theirs.bits_per_weight - 1) > BITS:
         yield f"{mine.bits_per_weight:.2f} bits per weight, not {theirs.bits_per_weight:.2f}"
@@ -69,7 +76,7 @@ def _weights(run: Run, reference: Run) -> Iterator[str]:
 def _parity(entry: Entry, reference: Entry) -> list[str]:
     """Judge by the draws of both on the same forced positions."""
     same_backend = entry.row.contender.backend == reference.row.contender.backend
-    if same_backend and entry.run.model.sha256 == reference.run.model.sha256:
+    if same_backend and entry.model.sha256 == reference.model.sha256:
         return []
     found = disagreement(entry.row, reference.row)
     if found is None:
@@ -77,6 +84,24 @@ def _parity(entry: Entry, reference: Entry) -> list[str]:
     if found.share <= found.allowed:
         return []
     return [f"{found.share:.1%} of its draws differ, and {found.allowed:.1%} is allowed"]
+
+
+def kinship(mine: ModelIdentity, theirs: ModelIdentity) -> str:
+    """Say what the headers of two files have in common; the same weights would also draw alike."""
+    if mine.sha256 == theirs.sha256:
+        return "the same file"
+    said = [f"{_described(mine)} beside {_described(theirs)}"]
+    if mine.shape and theirs.shape:
+        said.append(f"both have {mine.shape}" if mine.shape == theirs.shape else f"{mine.shape}, not {theirs.shape}")
+    else:
+        said.append("whether their shapes are alike is not known")
+    return ": ".join(("other files", "; ".join(said)))
+
+
+def _described(model: ModelIdentity) -> str:
+    bits = f", {model.bits_per_weight:.2f} bits per weight" if model.bits_per_weight else ""
+    name = f", called {model.name}" if model.name else ""
+    return f"{model.reference} ({model.format}{bits}{name}, SHA-256 {model.sha256[:12]})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,6 +113,7 @@ def bandwidth_limit(run: Run, row: Row) -> float | None:
     Weights per token over the copy bandwidth of the host; None for a device with memory of its own, where the host's
     says nothing. The roofline of a memory-bound loop: Williams, Waterman, Patterson, CACM 52(4), 2009.
     """
-    if row.loaded is None or row.loaded.device not in ("cpu", "metal", "mtl") or not run.model.bytes_per_token:
+    per_token = run.model_of(row).bytes_per_token
+    if row.loaded is None or row.loaded.device not in ("cpu", "metal", "mtl") or not per_token:
         return None
-    return run.hardware.copy_bytes_per_s / run.model.bytes_per_token
+    return run.hardware.copy_bytes_per_s / per_token

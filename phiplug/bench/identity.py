@@ -1,8 +1,8 @@
-"""Identifies a model's weights: checksum, size, bits per weight, and how many bytes of them a token has to read."""
+"""Identifies a model's weights: checksum, size, shape, bits per weight, and how many bytes of them a token reads."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from phiplug.bench.types import ModelIdentity
@@ -32,7 +32,15 @@ def identity_of(files: ModelFiles, cache: Cache) -> ModelIdentity:
         bits_per_weight=facts.bits_per_weight,
         bytes_per_token=_bytes_per_token(files, facts),
         quantization=facts.quantization,
+        name=PurePosixPath(facts.name).name if facts.name else None,  # a folder may name its makers' own disk
+        shape=_shape(facts),
     )
+
+
+def _shape(facts: ModelMetadata) -> str | None:
+    if not (facts.layers and facts.width and facts.heads):
+        return None
+    return f"{facts.layers} layers of width {facts.width}, {facts.heads} heads, {facts.kv_heads or facts.heads} of keys"
 
 
 def _bytes_per_token(files: ModelFiles, facts: ModelMetadata) -> int | None:

@@ -160,6 +160,7 @@ def _known(row: Imported) -> Mapping[str, str]:
         "#": "*",
         "machine": row.machine,
         "engine": row.name,
+        "model": model_name(row.known),
         "prefill/s": _rate(row.prefill),
         "decode/s": _rate(row.decode) if row.decode and not row.decode.n_prompt else UNKNOWN,
         "x first": "-",

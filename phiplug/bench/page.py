@@ -36,6 +36,7 @@ def page(runs: Sequence[Run], beside: Sequence[Imported] = ()) -> str:
         {
             "runs": runs,
             "headline": headline(found),
+            "left": tables.LEFT,
             "headings": tables.headings(runs, beside),
             "rows": [(rank, cells) for rank, cells in zip_longest(ranks, tables.cells(runs, beside))],
             "remarks": tables.remarks(runs, beside),
@@ -183,8 +184,11 @@ def _colour(row: Row, runs: Sequence[Run]) -> int:
 
 
 def _where(run: Run, row: Row, runs: Sequence[Run]) -> str:
-    device = row.loaded.device if row.loaded else ""
-    return f"{device}, {machine_name(run, runs)}" if len(runs) > 1 else device
+    """Say what a bar's label has below its name: the device, and the machine and the file where there are several."""
+    known = [row.loaded.device] if row.loaded else []
+    known += [machine_name(run, runs)] if len(runs) > 1 else []
+    several = tables.are_several([each.model_of(other) for each in runs for other in each.rows])
+    return ", ".join([*known, *([run.model_of(row).reference] if several else [])])
 
 
 def _named(line: Line, found: Sequence[Line]) -> str:

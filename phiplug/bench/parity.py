@@ -209,6 +209,8 @@ def _prompts(a: LLM, b: LLM, texts: Sequence[str], positions: int) -> Iterator[l
         if positions <= 0:
             return
         ids = a.encode(text, RAW)[: min(positions, longest)]
+        if a is not b and b.encode(text, RAW)[: len(ids)] != ids:
+            raise InvalidParameter("model", f"{a.files.reference} and {b.files.reference} do not have one vocabulary")
         positions -= len(ids)
         yield ids
 

@@ -16,12 +16,16 @@ SHOWN = 200  # characters of the text before a position
 MOST = 200  # positions on a page
 
 
-def page(found: Parity, llm: LLM) -> str:
-    """Return the page as HTML with its style sheet inside, the tokens spelled by one of the models."""
+def page(found: Parity, llm: LLM, files: str | None = None) -> str:
+    """Return the page as HTML with its style sheet inside, the tokens spelled by one of the models.
+
+    `files` says what two files have in common, where each model had its own.
+    """
     return rendered(
         "parity.html",
         {
             "names": found.names,
+            "files": files,
             "compared": _compared(found),
             "differences": [_shown(each, llm) for each in found.differences[:MOST]],
             "total": len(found.differences),

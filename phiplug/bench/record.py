@@ -129,15 +129,16 @@ def _machine(run: Run) -> dict[str, Any]:  # Any: what JSON holds
 
 def _benchmark(row: Row, run: Run) -> dict[str, Any]:  # Any: what JSON holds
     found = {name: figure(name, row, run.workload) for name in FIGURES}
+    model = run.model_of(row)
     workload = f"pp{run.workload.prompt_tokens}+tg{run.workload.gen_tokens}"
     return {
-        "group": f"{run.model.reference} {workload}",
+        "group": f"{model.reference} {workload}",
         "name": row.contender.name,
-        "fullname": f"phiplug bench {run.model.reference} {workload} {row.contender.name}",
+        "fullname": f"phiplug bench {model.reference} {workload} {row.contender.name}",
         "params": asdict(row.contender),
         "param": row.contender.name,
         "extra_info": {name: asdict(summary) for name, summary in found.items() if summary}
-        | {"peak_memory": row.peak_memory, "device_memory": row.device_memory, "model_sha256": run.model.sha256},
+        | {"peak_memory": row.peak_memory, "device_memory": row.device_memory, "model_sha256": model.sha256},
         "options": {"disable_gc": False, "timer": "perf_counter", "min_rounds": run.rounds, "warmup": 1},
         "stats": _stats([sample.wall_s for sample in row.samples]),
     }

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from phiplug.bench import imported
 from phiplug.bench.compare import lines, overhead
-from phiplug.bench.fairness import disagreement, notes
+from phiplug.bench.fairness import disagreement, kinship, notes
 from phiplug.bench.figures import figure
 from phiplug.bench.machines import machine_name
 
@@ -24,19 +24,21 @@ if TYPE_CHECKING:
     from phiplug.bench.compare import Line
     from phiplug.bench.imported import Imported
     from phiplug.bench.intervals import Ratio
-    from phiplug.bench.types import Row, Run
+    from phiplug.bench.types import ModelIdentity, Row, Run
 
-NUMERIC = "right"
+LEFT = ("#", "machine", "engine", "model")  # columns of texts; the others hold numbers
 
 
 def headings(runs: Sequence[Run], beside: Sequence[Imported] = ()) -> list[str]:
     """Return the columns' names: a machine only where there are several, joules only where there is a meter."""
     machine = ["machine"] if len(runs) > 1 or beside else []
+    model = ["model"] if are_several([run.model_of(row) for run in runs for row in run.rows]) or beside else []
     joules = ["J/token"] if _metered(runs) else []
     return [
         "#",
         *machine,
         "engine",
+        *model,
         "prefill/s",
         "decode/s",
         "x first",
@@ -45,6 +47,11 @@ def headings(runs: Sequence[Run], beside: Sequence[Imported] = ()) -> list[str]:
         *joules,
         "peak MB",
     ]
+
+
+def are_several(models: Sequence[ModelIdentity]) -> bool:
+    """Whether they are not all one file."""
+    return len({model.sha256 for model in models}) > 1
 
 
 def cells(runs: Sequence[Run], beside: Sequence[Imported] = ()) -> list[list[str]]:
@@ -56,12 +63,14 @@ def cells(runs: Sequence[Run], beside: Sequence[Imported] = ()) -> list[list[str
 def _cells(line: Line, runs: Sequence[Run], names: Sequence[str]) -> list[str]:
     run, row = line.entry.run, line.entry.row
     machine = [machine_name(run, runs)] if "machine" in names else []
+    model = [run.model_of(row).reference] if "model" in names else []
     joules = [_number(run, row, "energy_j_per_token", "{:.2f}")] if _metered(runs) else []
     gaps = "/".join(_number(run, row, f"itl_{which}_s", "{:.1f}", 1e3) for which in ("p50", "p95", "p99"))
     return [
         _place(line),
         *machine,
         row.contender.name,
+        *model,
         _number(run, row, "prefill_tps", "{:.1f}", quartiles=True),
         _number(run, row, "decode_tps", "{:.1f}", quartiles=True),
         "-" if line.reasons else interval(line.decode),
@@ -98,14 +107,13 @@ def remarks(runs: Sequence[Run], beside: Sequence[Imported] = ()) -> list[str]:
 
 
 def _remarks(run: Run) -> Iterator[str]:
-    hardware, model, work = run.hardware, run.model, run.workload
+    hardware, work = run.hardware, run.workload
     gpus = f", {', '.join(hardware.gpus)}" if hardware.gpus else ""
     yield (
         f"{hardware.cpu}, {hardware.logical_cores} cores, {hardware.memory / 2**30:.0f} GiB{gpus}, {hardware.system}, "
         f"copies {hardware.copy_bytes_per_s / 1e9:.1f} GB/s"
     )
-    bits = f", {model.bits_per_weight:.2f} bits per weight" if model.bits_per_weight else ""
-    yield f"model {model.reference}, SHA-256 {model.sha256[:12]}{bits}"
+    yield from _models(run)
     yield f"{work.prompt_tokens} prompt ids with SHA-256 {work.sha256[:12]}, then {work.gen_tokens} tokens"
     for backend, row in {row.contender.backend: row for row in run.rows if row.loaded}.items():
         yield f"{backend}: {about(row)}"
@@ -115,6 +123,16 @@ def _remarks(run: Run) -> Iterator[str]:
     if not _metered([run]):
         yield "energy: n/a, there is no meter that may be read"
     yield from (f"noise: {text}" for text in notes(run))
+
+
+def _models(run: Run) -> Iterator[str]:
+    """Say which file each backend had, and where they are several, what these have in common."""
+    first, *others = {row.contender.backend: run.model_of(row) for row in run.rows}.items()
+    bits = f", {first[1].bits_per_weight:.2f} bits per weight" if first[1].bits_per_weight else ""
+    yield f"model {first[1].reference}, SHA-256 {first[1].sha256[:12]}{bits}"
+    for backend, model in others:
+        if model.sha256 != first[1].sha256:
+            yield f"{backend} and {first[0]} have {kinship(model, first[1])}"
 
 
 def _draws(run: Run) -> Iterator[str]:
@@ -144,7 +162,7 @@ def about(row: Row) -> str:
 def markdown(runs: Sequence[Run], beside: Sequence[Imported] = ()) -> str:
     """Return the table and the remarks as Markdown."""
     names = headings(runs, beside)
-    head = [names, [":--" if name in ("#", "machine", "engine") else "--:" for name in names]]
+    head = [names, [":--" if name in LEFT else "--:" for name in names]]
     table = "\n".join("| " + " | ".join(each) + " |" for each in [*head, *cells(runs, beside)])
     return table + "\n\n" + "\n".join(f"* {text.removeprefix('* ')}" for text in remarks(runs, beside)) + "\n"
 
@@ -179,24 +197,24 @@ def as_csv(runs: Sequence[Run], beside: Sequence[Imported] = ()) -> str:
 
 
 def _shared(line: Line) -> dict[str, Any]:  # Any: what JSON holds
-    run, row = line.entry.run, line.entry.row
+    run, row, model = line.entry.run, line.entry.row, line.entry.model
     loaded = row.loaded
     return {
         "cpu_info": run.hardware.cpu,
         "gpu_info": ", ".join(run.hardware.gpus),
         "backends": row.contender.backend,
-        "model_filename": run.model.reference,
-        "model_type": (loaded.quantization if loaded else run.model.quantization),
-        "model_size": run.model.size,
-        "model_n_params": run.model.parameters,
+        "model_filename": model.reference,
+        "model_type": (loaded.quantization if loaded else model.quantization),
+        "model_size": model.size,
+        "model_n_params": model.parameters,
         "n_threads": loaded.threads if loaded else None,
         "test_time": run.started,
         "mode": row.contender.mode,
         "slots": row.contender.slots,
         "hardware_id": run.hardware.id,
-        "model_sha256": run.model.sha256,
+        "model_sha256": model.sha256,
         "prompt_sha256": loaded.prompt_sha256 if loaded else None,
-        "bits_per_weight": run.model.bits_per_weight,
+        "bits_per_weight": model.bits_per_weight,
         "device": loaded.device if loaded else None,
         "engine_version": loaded.version if loaded else None,
         "rank": line.rank,

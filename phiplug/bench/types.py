@@ -44,6 +44,8 @@ class ModelIdentity:
         bits_per_weight: of all weights together, scales included, or None.
         bytes_per_token: how many bytes of weights one token of a dense model has to read, or None.
         quantization: as the file says it, or None.
+        name: what its makers call it, without the place that it lay in, or None.
+        shape: layers, width and heads, which every format of the same weights has alike, or None.
     """
 
     reference: str
@@ -54,6 +56,8 @@ class ModelIdentity:
     bits_per_weight: float | None = None
     bytes_per_token: int | None = None
     quantization: str | None = None
+    name: str | None = None
+    shape: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +173,7 @@ class Row:
         peak_memory: the largest resident size of the worker and its children together, all its rows together.
         device_memory: the largest size of what the engine allocated on its device, or None where it does not say.
         error: why there are no more samples, or None.
+        model: which weights, where they are others than the run's.
     """
 
     contender: Contender
@@ -177,6 +182,7 @@ class Row:
     peak_memory: int | None = None
     device_memory: int | None = None
     error: str | None = None
+    model: ModelIdentity | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +191,7 @@ class Run:
 
     Attributes:
         started: when, in UTC, as ISO 8601 has it.
+        model: of all rows that do not name another.
         complete: whether every round was finished.
         rounds: how many were asked for.
         others_cpu: how many cores other processes, or other guests of a virtual machine's host, took meanwhile; None
@@ -201,3 +208,7 @@ class Run:
     complete: bool = True
     others_cpu: float | None = None
     throttled: int | None = None
+
+    def model_of(self, row: Row) -> ModelIdentity:
+        """Return the weights that a row of this run had."""
+        return row.model or self.model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from phiplug.bench.conduct import Plan, Session
     from phiplug.bench.imported import Imported
-    from phiplug.bench.types import Run
+    from phiplug.bench.types import ModelIdentity, Run
     from phiplug.plugins import Plugins
 
 app = command_app()
@@ -130,17 +131,22 @@ def _session(load: BackendsFlags, flags: BenchFlags) -> Session:
 
     plugins = Plugins.installed()
     plan = _plan(load, flags, plugins)
-    reference = plan.task.reference
-    files = find(
-        reference,
-        plugins,
-        offline=load.offline,
-        before_fetch=lambda: require_engine([plugins.backend(name) for name in plan.backends], reference),
-        progress=DownloadBar(),
-    )
-    model = identity_of(files, cache())
-    typer.echo(f"{model.reference}, SHA-256 {model.sha256[:12]}; looking at this machine", err=True)
-    return Session(plan, model, identify(plugins.hardware_info()))
+    identities: dict[str, ModelIdentity] = {}  # by reference: one file is read once
+    for reference in [plan.reference_of(name) for name in plan.backends]:
+        takers = [plugins.backend(name) for name in plan.backends if plan.reference_of(name) == reference]
+        if reference not in identities:
+            files = find(
+                reference,
+                plugins,
+                offline=load.offline,
+                before_fetch=partial(require_engine, takers, reference),
+                progress=DownloadBar(),
+            )
+            identities[reference] = model = identity_of(files, cache())
+            typer.echo(f"{model.reference}, SHA-256 {model.sha256[:12]}", err=True)
+    typer.echo("looking at this machine", err=True)
+    models = {name: identities[plan.reference_of(name)] for name in plan.backends}
+    return Session(plan, models, identify(plugins.hardware_info()))
 
 
 def _plan(load: BackendsFlags, flags: BenchFlags, plugins: Plugins) -> Plan:
@@ -150,7 +156,8 @@ def _plan(load: BackendsFlags, flags: BenchFlags, plugins: Plugins) -> Plan:
 
     if load.chat_template is not None:
         raise InvalidParameter("chat_template", "a benchmark's prompt has none", hint="drop it")
-    found = [plugins.backend(name) for name in load.backends or ()]
+    named = load.named()
+    found = [plugins.backend(name) for name, _ in named]
     own = found[0].default_model if found else None
     task = Task(
         reference=load.model or own or DEFAULT_MODEL,
@@ -162,6 +169,7 @@ def _plan(load: BackendsFlags, flags: BenchFlags, plugins: Plugins) -> Plan:
     return Plan(
         task,
         tuple(backend.name for backend in found),
+        {name: model for name, model in named if model},
         tuple(flags.slots or (1,)),
         rounds=flags.rounds,
         precision=percentage("precision", flags.precision),
@@ -197,7 +205,7 @@ def _print_table(runs: list[Run], beside: Sequence[Imported]) -> None:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in tables.headings(runs, beside):
-        table.add_column(name, justify="left" if name in ("#", "machine", "engine") else "right", overflow="fold")
+        table.add_column(name, justify="left" if name in tables.LEFT else "right", overflow="fold")
     for line in tables.cells(runs, beside):
         table.add_row(*map(escape, line))
     console = Console(highlight=False)

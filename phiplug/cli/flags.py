@@ -26,12 +26,6 @@ DIALECTS = "Sampling as other programs have it"
 R = TypeVar("R")
 
 
-Backends = Annotated[
-    list[str] | None,
-    typer.Option("-b", "--backend", rich_help_panel=MODEL, help="Repeat it.", show_default=False),
-]
-
-
 @dataclass(frozen=True, slots=True)
 class EngineFlags:
     """How an engine is to load a model."""
@@ -103,8 +97,8 @@ class ModelFlags(EngineFlags):
         ),
     ] = None
 
-    def load_on(self, backend: str, *, slots: int = 1) -> LLM:
-        """Load the model that these flags name on a backend; a download shows a bar."""
+    def load_on(self, backend: str, *, model: str | None = None, slots: int = 1) -> LLM:
+        """Load a model on a backend, the one that these flags name unless another is; a download shows a bar."""
         from phiplug.cli.progress import DownloadBar
         from phiplug.cli.waiting import waiting
         from phiplug.load import load_with
@@ -113,7 +107,7 @@ class ModelFlags(EngineFlags):
         with waiting("loading the model") as loaded:
             return load_with(
                 self.options(slots),
-                self.model,
+                model or self.model,
                 backend=backend,
                 chat_template=template,
                 offline=self.offline,
@@ -139,9 +133,32 @@ class LoadFlags(ModelFlags):
 
 @dataclass(frozen=True, slots=True)
 class BackendsFlags(ModelFlags):
-    """Which model, on which engines."""
+    """Which model, on which engines, each of which may have a file of its own."""
 
-    backends: Backends = None
+    backends: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-b",
+            "--backend",
+            metavar="NAME[=MODEL]",
+            rich_help_panel=MODEL,
+            help="Repeat it; with =MODEL it loads that one, not -m's.",
+            show_default=False,
+        ),
+    ] = None
+
+    def named(self) -> list[tuple[str, str | None]]:
+        """Return each backend's name, and its model where it has one of its own.
+
+        Raises:
+            InvalidParameter: a name or a model is empty.
+        """
+        pairs = [text.partition("=") for text in self.backends or ()]
+        for name, equals, model in pairs:
+            if not name or (equals and not model):
+                hint = "as in -b llama-cpp=model.gguf"
+                raise InvalidParameter("backend", f"'{name}{equals}{model}' is no NAME=MODEL", hint=hint)
+        return [(name, model or None) for name, _, model in pairs]
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,8 @@ def parity(load: BackendsFlags, flags: ParityFlags) -> None:
     texts, settings = _texts(flags.prompts), flags.settings()
     continued = None
     with ExitStack() as models:
-        a, b = (models.enter_context(load.load_on(name)) for name in load.backends or ())
+        a, b = (models.enter_context(load.load_on(name, model=model)) for name, model in load.named())
+        files = _files(a, b)
         title = f"comparing {a.backend} and {b.backend}"
         typer.echo(f"{title} over {flags.positions} positions; Ctrl-C keeps what is done", err=True)
         with counted(title, work(flags.positions) + flags.continued * CONTINUED_WORK) as advance:
@@ -125,13 +126,13 @@ def parity(load: BackendsFlags, flags: ParityFlags) -> None:
             if flags.continued and found.complete:
                 continued = continuations(a, b, texts, advance=advance)
         if flags.html:
-            _write_page(flags.html, found, a)
+            _write_page(flags.html, found, a, files)
     short = shortcomings(found, min_top1=flags.min_top1, max_kl=flags.max_kl)
     if flags.as_json:
-        found_json = asdict(found) | {"continuations": continued and asdict(continued)}
+        found_json = asdict(found) | {"continuations": continued and asdict(continued), "files": files}
         typer.echo(json.dumps(found_json | {"passed": not short, "because": short}))
     else:
-        _show(found, continued, short)
+        _show(found, continued, short, files)
     raise typer.Exit(INTERRUPTED if not found.complete else 1 if short else 0)
 
 
@@ -145,7 +146,8 @@ def _before_and_after(load: BackendsFlags, flags: ParityFlags) -> int:
     texts, old = _texts(flags.prompts), snapshot.load(flags.against) if flags.against else None
     if flags.saved:
         require_writable("save", flags.saved)
-    with load.load_on((load.backends or [""])[0]) as llm:
+    ((name, model),) = load.named()
+    with load.load_on(name, model=model) as llm:
         if old is not None:
             moved = snapshot.movement(old, llm, texts)
             typer.echo(_moved(moved, old.origin.engine, llm.info.version))
@@ -177,13 +179,24 @@ def _texts(path: Path | None) -> list[str]:
     return texts
 
 
-def _write_page(path: Path, found: Parity, llm: LLM) -> None:
+def _files(a: LLM, b: LLM) -> str | None:
+    """Say what two models' files have in common, or nothing where they are one."""
+    from phiplug.bench.fairness import kinship
+    from phiplug.bench.identity import identity_of
+    from phiplug.load import cache
+
+    if a.files.path == b.files.path:
+        return None
+    return f"{a.backend} and {b.backend} have {kinship(*(identity_of(each.files, cache()) for each in (a, b)))}"
+
+
+def _write_page(path: Path, found: Parity, llm: LLM, files: str | None) -> None:
     from phiplug.bench.paritypage import page
 
-    write_text("html", path, page(found, llm))
+    write_text("html", path, page(found, llm, files))
 
 
-def _show(found: Parity, continued: Continuations | None, short: list[str]) -> None:
+def _show(found: Parity, continued: Continuations | None, short: list[str], files: str | None) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -201,6 +214,8 @@ def _show(found: Parity, continued: Continuations | None, short: list[str]) -> N
         draws.add_row(name, *_drawn(noise.draws[0]))
     console.print(logits)
     console.print(draws)
+    if files:
+        console.print(files, markup=False)
     if not found.complete:
         console.print(f"interrupted: {found.agreement.positions} positions are done")
     if continued is not None:

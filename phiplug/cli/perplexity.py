@@ -38,6 +38,7 @@ class Measured:
 
     Attributes:
         backend: its name.
+        model: what names the weights.
         device: where it computed.
         context: tokens in a window; each window begins anew.
         tokens: of the text.
@@ -47,6 +48,7 @@ class Measured:
     """
 
     backend: str
+    model: str
     device: str
     context: int
     tokens: int
@@ -67,13 +69,12 @@ def perplexity(
     if not text:
         raise InvalidParameter("file", "holds no text")
     found = []
-    for name in load.backends or ["auto"]:
-        with load.load_on(name) as llm:
-            reference = llm.files.reference
+    for name, model in load.named() or [("auto", None)]:
+        with load.load_on(name, model=model) as llm:
             found.append(_measure(llm, text))
     _warn_of_contexts(found)
     if flags.as_json:
-        typer.echo(json.dumps({"model": reference, "file": file, "backends": [asdict(each) for each in found]}))
+        typer.echo(json.dumps({"model": found[0].model, "file": file, "backends": [asdict(each) for each in found]}))
     else:
         _show(found)
 
@@ -86,6 +87,7 @@ def _measure(llm: LLM, text: str) -> Measured:
         seconds = time.perf_counter() - started
     return Measured(
         backend=llm.backend,
+        model=llm.files.reference,
         device=llm.info.device,
         context=llm.info.context_length,
         tokens=len(score.tokens),
@@ -108,14 +110,17 @@ def _warn_of_contexts(found: Sequence[Measured]) -> None:
 def _show(found: Sequence[Measured]) -> None:
     from rich import box
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("backend", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("tokens", "context", "perplexity", "std error", "tokens/s"):
         table.add_column(heading, justify="right")
+    several = len({each.model for each in found}) > 1
     for each in found:
+        model = f", {escape(each.model)}" if several else ""
         table.add_row(
-            f"[bold]{each.backend}[/] on {each.device}",
+            f"[bold]{each.backend}[/] on {each.device}{model}",
             str(each.tokens),
             str(each.context),
             "infinite" if each.perplexity is None else f"{each.perplexity:.4f}",

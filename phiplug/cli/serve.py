@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from phiplug.cli.flags import MODEL, Backends, EngineFlags, command_app, takes, template_source
+from phiplug.cli.flags import MODEL, EngineFlags, command_app, takes, template_source
 from phiplug.errors import InvalidParameter, NotInstalled
 from phiplug.userfiles import read_text
 
@@ -45,7 +45,10 @@ class ServedFlags(EngineFlags):
             show_default="its reference",
         ),
     ] = None
-    backends: Backends = None
+    backends: Annotated[
+        list[str] | None,
+        typer.Option("-b", "--backend", rich_help_panel=MODEL, help="Repeat it.", show_default=False),
+    ] = None
     slots: Annotated[int, typer.Option("--slots", rich_help_panel=MODEL, help="Answers computed side by side.")] = 8
 
     def named(self) -> list[tuple[str | None, str | None]]:

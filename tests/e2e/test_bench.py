@@ -117,6 +117,31 @@ def test_a_model_that_differs_by_one_byte_is_not_ranked(phiplug, twin, tmp_path,
     assert "the runs have different model" in refused.err
 
 
+def test_each_backend_may_have_a_file_of_its_own(phiplug, twin, tmp_path):
+    run = tmp_path / "run.json"
+    ran = phiplug("bench", "-b", "toy", "-b", "twin=page", *SMALL, "-o", str(run))
+    assert ran.code == 0
+    rows = json.loads(run.read_text())["phiplug"]["run"]["rows"]
+    assert [row["model"] and row["model"]["reference"] for row in rows] == [None, "page"]
+    heading, *lines = [line.split() for line in ran.out.splitlines() if line.strip()]
+    assert heading[:3] == ["#", "engine", "prefill/s"]  # both names lead to one file
+    assert sorted(line[0] for line in lines if line[1:2] in (["toy"], ["twin"])) == ["1", "2"]
+
+
+def test_two_engines_with_files_of_their_own_are_compared_and_the_files_are_named(phiplug, twin, tmp_path, monkeypatch):
+    page = tmp_path / "page.txt"
+    page.write_bytes(phiplug_toy.CORPUS.read_bytes().replace(b"e", b"a"))
+    monkeypatch.setenv("PAGE", str(page))
+    html = tmp_path / "parity.html"
+    ran = phiplug("parity", "-b", "toy", "-b", "twin=page", "--positions", "40", "--html", str(html))
+    assert ran.code == 1
+    assert "toy and twin have other files: toy (toy, SHA-256 " in " ".join(ran.out.split())
+    assert "page (page, SHA-256 " in html.read_text()
+    ran = phiplug("bench", "-b", "toy", "-b", "twin=page", *SMALL)
+    assert "* twin is not ranked: another format, page, whose bits per weight are not known" in ran.out
+    assert "twin and toy have other files: page (page, SHA-256 " in ran.out
+
+
 def test_a_backend_that_dies_has_a_row_that_says_so_and_harms_no_other(phiplug, twin, tmp_path, monkeypatch):
     monkeypatch.setenv("TWIN_DIES_AT", "11")  # in the third pass of the second round
     run = tmp_path / "run.json"
@@ -186,6 +211,8 @@ def test_a_regression_is_an_exit_code(phiplug, tmp_path):
 BAD = {
     "no backend": (["bench"], 2, "backend: none is named"),
     "an unknown backend": (["bench", "-b", "tpu"], 2, "'tpu' is not installed"),
+    "a backend with no file": (["bench", "-b", "toy="], 2, "'toy=' is no NAME=MODEL"),
+    "a file with no backend": (["parity", "-b", "=x.gguf", "-b", "toy"], 2, "'=x.gguf' is no NAME=MODEL"),
     "a backend twice": (["bench", "-b", "toy", "-b", "toy"], 2, "the same one is named twice"),
     "an unknown model": (["bench", "-b", "toy", "-m", "smolm2"], 1, "did you mean smollm2?"),
     "a folder that is not there": (["bench", "-b", "toy", "-o", "none/run.json"], 2, "none/run.json cannot be written"),

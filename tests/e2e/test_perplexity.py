@@ -30,6 +30,7 @@ def test_it_is_exp_of_the_mean_with_its_standard_error(phiplug, page):
     assert row.pop("tokens_per_s") > 0
     assert row == {
         "backend": "toy",
+        "model": "toy",
         "device": "cpu",
         "context": 4096,
         "tokens": len(TEXT) * 3,
@@ -71,7 +72,7 @@ def test_contexts_that_differ_are_said_where_the_text_is_longer(phiplug, page, m
     from phiplug.cli.flags import ModelFlags
 
     sizes = iter((16, 32))
-    monkeypatch.setattr(ModelFlags, "load_on", lambda self, name: load("toy", backend=name, ctx_size=next(sizes)))
+    monkeypatch.setattr(ModelFlags, "load_on", lambda self, name, **_: load("toy", backend=name, ctx_size=next(sizes)))
     ran = phiplug("perplexity", "-b", "toy", "-b", "toy", str(page))
     assert ran.code == 0
     assert ran.err.startswith("warning: the engines' contexts differ")

@@ -97,6 +97,12 @@ def test_a_regression_is_judged_on_as_many_threads_alone():
         regressions(run(row("a")), fewer, over=0.05)
 
 
+def test_a_regression_is_judged_on_the_same_file_of_each_row():
+    other = replace(MODEL, sha256="f" * 64)
+    with pytest.raises(InvalidParameter, match="the runs have different model of a, aaaaaaaaaaaa and ffffffffffff"):
+        regressions(run(row("a")), run(replace(row("a"), model=other)), over=0.05)
+
+
 @pytest.mark.parametrize(
     ("changes", "what"),
     [

@@ -9,7 +9,7 @@ import pytest
 from measured import DRAWS, LOADED, MODEL, WORK, row, run
 
 from phiplug.bench.coupling import allowed
-from phiplug.bench.fairness import Entry, disagreement, notes, reasons
+from phiplug.bench.fairness import Entry, disagreement, kinship, notes, reasons
 
 
 def between(mine, theirs, row_index=0):
@@ -43,6 +43,46 @@ def test_another_format_of_as_many_bits_may_be_ranked_and_of_fewer_may_not():
     ]
     unknown = replace(folder, bits_per_weight=None)
     assert "not known" in between(run(row(), model=unknown), run(row()))[0]
+
+
+SHAPE = "30 layers of width 576, 9 heads, 3 of keys"
+FOLDER = replace(MODEL, reference="folder", format="folder", sha256="f" * 64, bits_per_weight=4.01, shape=SHAPE)
+
+
+def with_file(backend, model, *, loaded=LOADED):
+    return replace(row(backend, loaded=loaded), model=model)
+
+
+def test_two_files_of_one_run_are_ranked_by_their_formats_bits_shapes_and_draws():
+    gguf = replace(MODEL, shape=SHAPE)
+    for model, loaded, said in (
+        (FOLDER, LOADED, ""),
+        (FOLDER, drawn(0.5), "50.0% of its draws differ"),
+        (FOLDER, replace(LOADED, draws=()), "its draws were not compared"),
+        (replace(FOLDER, format="gguf"), LOADED, "another model file: SHA-256 ffffffffffff"),
+        (replace(FOLDER, bits_per_weight=4.5), LOADED, "4.50 bits per weight, not 4.00"),
+        (replace(FOLDER, shape="2 layers"), LOADED, f"another model: 2 layers, not {SHAPE}"),
+    ):
+        two = run(row("a"), with_file("b", model, loaded=loaded), model=gguf)
+        found = between(two, two, row_index=1)
+        assert "; ".join(found).startswith(said)
+        assert bool(found) == bool(said)
+
+
+def test_one_backend_with_two_files_is_judged_by_its_draws_too():
+    two = run(row("a"), with_file("a", FOLDER, loaded=drawn(0.5)))
+    assert between(two, two, row_index=1) == ["50.0% of its draws differ, and 18.1% is allowed"]
+
+
+def test_kinship_says_what_the_headers_have_in_common():
+    assert kinship(MODEL, replace(MODEL, reference="elsewhere")) == "the same file"
+    gguf = replace(MODEL, shape=SHAPE, name="Tiny")
+    assert kinship(FOLDER, gguf) == (
+        "other files: folder (folder, 4.01 bits per weight, SHA-256 ffffffffffff) beside "
+        f"tiny (gguf, 4.00 bits per weight, called Tiny, SHA-256 aaaaaaaaaaaa); both have {SHAPE}"
+    )
+    assert kinship(FOLDER, replace(gguf, shape="2 layers")).endswith(f"; {SHAPE}, not 2 layers")
+    assert kinship(FOLDER, MODEL).endswith("; whether their shapes are alike is not known")
 
 
 def drawn(share, *, floor=0.0):

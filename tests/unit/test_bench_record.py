@@ -6,12 +6,17 @@ import json
 from dataclasses import replace
 
 import pytest
-from measured import row, run
+from measured import MODEL, row, run
 
 from phiplug.bench.record import as_json, load, save
 from phiplug.errors import InvalidParameter
 
-RUN = run(row("a"), row("a", (0.005,) * 3, mode="engine"), replace(row("b"), samples=(), loaded=None, error="b: no"))
+FOLDER = replace(MODEL, reference="folder", sha256="f" * 64, shape="2 layers")
+RUN = run(
+    row("a"),
+    row("a", (0.005,) * 3, mode="engine"),
+    replace(row("b"), samples=(), loaded=None, error="b: no", model=FOLDER),
+)
 
 
 def test_a_run_comes_back_as_it_was(tmp_path):

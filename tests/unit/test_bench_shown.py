@@ -45,6 +45,20 @@ def test_one_run_needs_no_column_of_machines():
     ]
 
 
+def test_a_run_of_several_files_says_which_each_row_had():
+    folder = replace(MODEL, reference="folder", format="folder", sha256="f" * 64)
+    two = run(row("a"), replace(row("b"), model=folder))
+    assert tables.headings([two])[:3] == ["#", "engine", "model"]
+    assert [line[:3] for line in tables.cells([two])] == [["1", "a", "tiny"], ["1", "b", "folder"]]
+    said = tables.remarks([two])
+    assert "model tiny, SHA-256 aaaaaaaaaaaa, 4.00 bits per weight" in said
+    assert any(text.startswith("b and a have other files: folder (folder,") for text in said)
+    assert {each["model_sha256"] for each in tables.records([two])} == {"a" * 64, "f" * 64}
+    html = page([two])
+    assert "b and a have other files" in html
+    assert ">cpu, folder</text>" in html  # below the name of its bar
+
+
 def test_a_ratio_is_spelt_with_what_is_known_of_it():
     assert tables.interval(None) == "-"
     assert tables.interval(Ratio(1.0, 1.0, 1.0)) == "1.000"
@@ -54,7 +68,7 @@ def test_a_ratio_is_spelt_with_what_is_known_of_it():
 
 
 def test_a_row_without_a_rank_has_no_ratio():
-    assert tables.cells([RUN, FOREIGN])[-1][5] == "-"
+    assert tables.cells([RUN, FOREIGN])[-1][tables.headings([RUN, FOREIGN]).index("x first")] == "-"
 
 
 def test_the_remarks_say_what_a_reader_must_know():

@@ -47,7 +47,7 @@ def measured(monkeypatch):
         monkeypatch.setattr(conduct, "WorkerProcess", Scripted)
         monkeypatch.setattr(Scripted, "noise", noise)
         told = []
-        with Session(Plan(TASK, backends, **how), MODEL, HARDWARE) as session:
+        with Session(Plan(TASK, backends, **how), dict.fromkeys(backends, MODEL), HARDWARE) as session:
             session.prepare()
             session.measure(told.append)
             return session.run(), told
