@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := phiplug backends tests bench docs
 
-.PHONY: demo test test-page check fix coverage mutate bench bench-mlx soak release-check clean
+.PHONY: demo test test-page check fix coverage mutate bench bench-mlx results soak release-check clean
 
 demo: .venv/demo
 	$(BIN)/phiplug run -m smollm2 -b llama-cpp --system "You are a poet." "Write a haiku about ice hockey." -n 80
@@ -67,6 +67,9 @@ bench: .venv/test
 
 bench-mlx: .venv/test
 	$(BIN)/python -m pytest bench/bench_mlx.py
+
+results: .venv/demo # the table of results/README.md, over all files below results/
+	$(BIN)/python -m bench.results
 
 MINUTES ?= 10
 soak: .venv/test

@@ -48,6 +48,7 @@ class Plan:
         engine_only: measure the bare engine beside phiplug.
         positions: how many forced positions each backend draws at; 0 for none, and no ranking.
         seed: of the order of the rounds.
+        workload: its name, where it has one.
     """
 
     task: Task
@@ -60,6 +61,7 @@ class Plan:
     engine_only: bool = False
     positions: int = POSITIONS
     seed: int = 0
+    workload: str | None = None
 
     def __post_init__(self) -> None:
         if not self.backends:
@@ -220,7 +222,8 @@ class Session:
 
     def _workload(self) -> Workload:
         loaded = [standing.loaded for standing in self._standings.values() if standing.loaded]
-        return Workload(self.plan.task.prompt_tokens, self.plan.task.gen_tokens, loaded[0].prompt_sha256)
+        task = self.plan.task
+        return Workload(task.prompt_tokens, task.gen_tokens, loaded[0].prompt_sha256, self.plan.workload)
 
     def _row(self, contender: Contender) -> Row:
         standing = self._standings[contender.backend]

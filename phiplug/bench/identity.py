@@ -9,6 +9,7 @@ from phiplug.bench.types import ModelIdentity
 from phiplug.gguf import read_header
 from phiplug.models.hub import checksum_of, weight_files
 from phiplug.models.metadata import read_metadata
+from phiplug.userfiles import expanded
 
 if TYPE_CHECKING:
     from phiplug.models.metadata import ModelMetadata
@@ -24,7 +25,7 @@ def identity_of(files: ModelFiles, cache: Cache) -> ModelIdentity:
     facts = read_metadata(files)
     weights = weight_files(files)
     return ModelIdentity(
-        reference=Path(files.reference).name if Path(files.reference).exists() else files.reference,
+        reference=Path(files.reference).name if expanded(files.reference).exists() else files.reference,
         format=files.format,
         sha256=checksum_of(files, cache),
         size=sum(path.stat().st_size for path in weights),

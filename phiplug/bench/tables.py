@@ -114,7 +114,8 @@ def _remarks(run: Run) -> Iterator[str]:
         f"copies {hardware.copy_bytes_per_s / 1e9:.1f} GB/s"
     )
     yield from _models(run)
-    yield f"{work.prompt_tokens} prompt ids with SHA-256 {work.sha256[:12]}, then {work.gen_tokens} tokens"
+    name = f"workload {work.name}: " if work.name else ""
+    yield f"{name}{work.prompt_tokens} prompt ids with SHA-256 {work.sha256[:12]}, then {work.gen_tokens} tokens"
     for backend, row in {row.contender.backend: row for row in run.rows if row.loaded}.items():
         yield f"{backend}: {about(row)}"
     yield from _draws(run)

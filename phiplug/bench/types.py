@@ -24,11 +24,13 @@ class Workload:
         prompt_tokens: how long the prompt is.
         gen_tokens: how many tokens are generated, end of sequence or not.
         sha256: of the prompt's ids as little-endian 32-bit integers.
+        name: under which it is known, or None.
     """
 
     prompt_tokens: int
     gen_tokens: int
     sha256: str
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

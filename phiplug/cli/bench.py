@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,12 +35,23 @@ Format = Literal["table", "md", "csv", "jsonl"]
 class BenchFlags:
     """What is measured, how often, and where it goes."""
 
+    workload: Annotated[
+        str | None,
+        typer.Option(
+            "--workload",
+            rich_help_panel=WORK,
+            help="A model and lengths that have a name: chat-small, phi-3-mini, llama-bench.",
+            show_default=False,
+        ),
+    ] = None
     prompt_tokens: Annotated[
-        int, typer.Option("--prompt-tokens", min=1, rich_help_panel=WORK, help="Length of the prompt.")
-    ] = 512
+        int | None,
+        typer.Option("--prompt-tokens", min=1, rich_help_panel=WORK, help="Length of the prompt.", show_default="512"),
+    ] = None
     gen_tokens: Annotated[
-        int, typer.Option("--gen-tokens", min=2, rich_help_panel=WORK, help="How many are generated.")
-    ] = 128
+        int | None,
+        typer.Option("--gen-tokens", min=2, rich_help_panel=WORK, help="How many are generated.", show_default="128"),
+    ] = None
     slots: Annotated[
         list[int] | None,
         typer.Option("--slots", min=1, rich_help_panel=WORK, help="Sequences at once; repeat it.", show_default="1"),
@@ -71,6 +83,12 @@ class BenchFlags:
         Path | None,
         typer.Option("-o", "--output", rich_help_panel=OUTPUT, help="Write the run here.", show_default=False),
     ] = None
+    share: Annotated[
+        bool,
+        typer.Option(
+            "--share", rich_help_panel=OUTPUT, help="Write the run and its page below results/, for a pull request."
+        ),
+    ] = False
     form: Annotated[Format, typer.Option("--format", rich_help_panel=OUTPUT, help="What goes to stdout.")] = "table"
 
 
@@ -87,6 +105,8 @@ def bench(load: BackendsFlags, flags: BenchFlags) -> None:
     show([run], flags.form)  # before it is saved: what took an hour is not lost where the disk is full
     if flags.output is not None:
         record.save(run, flags.output)
+    if flags.share:
+        _shared(run)
     if not run.complete:
         raise typer.Exit(INTERRUPTED)
 
@@ -100,6 +120,21 @@ def show(runs: list[Run], form: Format, beside: Sequence[Imported] = ()) -> None
     else:
         write = {"md": tables.markdown, "csv": tables.as_csv, "jsonl": tables.as_jsonl}[form]
         typer.echo(write(runs, beside), nl=False)
+
+
+def _shared(run: Run) -> None:
+    """Write a run and its page among the results, and say what a pull request is to hold."""
+    from phiplug.bench import results
+
+    paths = results.share(run)
+    typer.echo(
+        "\nOpen a pull request that adds these files and what `make results` changes, and say in it:\n", err=True
+    )
+    typer.echo(results.description(run, paths), err=True)
+    for name in results.words_of(run, [platform.node(), Path.home().name]):
+        typer.secho(
+            f"look at it before you send it: it holds {name!r}, a name of this machine or user", fg="yellow", err=True
+        )
 
 
 def percentage(name: str, text: str | None) -> float | None:
@@ -152,17 +187,19 @@ def _session(load: BackendsFlags, flags: BenchFlags) -> Session:
 def _plan(load: BackendsFlags, flags: BenchFlags, plugins: Plugins) -> Plan:
     from phiplug.bench.conduct import Plan
     from phiplug.bench.worker import Task
+    from phiplug.bench.workloads import workload
     from phiplug.load import DEFAULT_MODEL
 
     if load.chat_template is not None:
         raise InvalidParameter("chat_template", "a benchmark's prompt has none", hint="drop it")
     named = load.named()
+    work = workload(flags.workload, model=load.model, prompt_tokens=flags.prompt_tokens, gen_tokens=flags.gen_tokens)
     found = [plugins.backend(name) for name, _ in named]
     own = found[0].default_model if found else None
     task = Task(
-        reference=load.model or own or DEFAULT_MODEL,
-        prompt_tokens=flags.prompt_tokens,
-        gen_tokens=flags.gen_tokens,
+        reference=work.model or own or DEFAULT_MODEL,
+        prompt_tokens=work.prompt_tokens,
+        gen_tokens=work.gen_tokens,
         options=load.options(),
         offline=load.offline,
     )
@@ -177,6 +214,7 @@ def _plan(load: BackendsFlags, flags: BenchFlags, plugins: Plugins) -> Plan:
         engine_only=flags.engine_only,
         positions=flags.positions,
         seed=flags.order_seed,
+        workload=work.name,
     )
 
 

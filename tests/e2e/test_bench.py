@@ -183,6 +183,19 @@ def test_ctrl_c_keeps_what_is_done(twin, tmp_path):
     assert len(written["rows"][0]["samples"]) >= 2
 
 
+def test_a_named_workload_is_shared_with_what_a_pull_request_says(phiplug, twin, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ran = phiplug("bench", "--workload", "llama-bench", "-b", "toy", "--rounds", "1", "--positions", "0", "--share")
+    assert ran.code == 0
+    run, page = sorted(tmp_path.glob("results/*/*"), reverse=True)
+    assert run.name.startswith("llama-bench-")
+    assert json.loads(run.read_text())["phiplug"]["run"]["workload"]["name"] == "llama-bench"
+    for path in (run, page):
+        assert path.relative_to(tmp_path).as_posix() in ran.err
+    assert "Result: llama-bench on " in ran.err
+    assert "workload llama-bench: 512 prompt ids" in ran.out
+
+
 def test_what_llama_bench_measured_stands_beside_a_run(phiplug, tmp_path):
     run, other = tmp_path / "run.json", tmp_path / "b.json"
     assert phiplug("bench", "-b", "toy", *SMALL, "-o", str(run)).code == 0
@@ -211,6 +224,12 @@ def test_a_regression_is_an_exit_code(phiplug, tmp_path):
 BAD = {
     "no backend": (["bench"], 2, "backend: none is named"),
     "an unknown backend": (["bench", "-b", "tpu"], 2, "'tpu' is not installed"),
+    "an unknown workload": (["bench", "-b", "toy", "--workload", "x"], 2, "none is called 'x'"),
+    "a workload's other length": (
+        ["bench", "-b", "toy", "--workload", "llama-bench", "--gen-tokens", "7"],
+        2,
+        "gen_tokens: 7 is not llama-bench's, which is 128",
+    ),
     "a backend with no file": (["bench", "-b", "toy="], 2, "'toy=' is no NAME=MODEL"),
     "a file with no backend": (["parity", "-b", "=x.gguf", "-b", "toy"], 2, "'=x.gguf' is no NAME=MODEL"),
     "a backend twice": (["bench", "-b", "toy", "-b", "toy"], 2, "the same one is named twice"),

@@ -13,6 +13,7 @@ SOURCES = [*ROOT.glob("phiplug/**/*.py"), *ROOT.glob("backends/phiplug*/**/*.py"
 WHERE_THE_USER_SAYS, TEMPORARY = "where the user says", "temporary"
 WRITERS = {  # the row of what each keeps, or why it keeps nothing
     "phiplug/answerlog.py": "log",
+    "phiplug/bench/results.py": WHERE_THE_USER_SAYS,  # below results/, with --share
     "phiplug/bench/snapshot.py": WHERE_THE_USER_SAYS,
     "phiplug/cli/terminal.py": "history",
     "phiplug/config.py": WHERE_THE_USER_SAYS,  # `phiplug logs off` says it
