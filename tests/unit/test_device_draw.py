@@ -45,6 +45,8 @@ def test_a_device_draws_what_the_host_draws(xp, params, row_seed, width, scale, 
     row = (source.normal(size=width) * scale).astype(np.float32)  # a scale of 0 makes all tie
     sampled, params = source.integers(0, 12, 20).tolist(), SamplingParams(**params)
     forbidden = source.random(width) < 0.5 if mask else None
+    if forbidden is not None:
+        forbidden[source.integers(width)] = False  # a constraint always leaves a token
     sampler = Sampler(params, PROMPT, sampled)
     there = int(sampler.ahead(width, forbidden)(xp, xp.array(row)))
     here = sampler(row, forbidden)
