@@ -1,8 +1,9 @@
 """Keeps a server busy with many clients for minutes, and says what memory, descriptors and threads are left over.
 
-    python -m bench.soak [--minutes 10] [--clients 64] [--model toy] [--backend toy]
+    python -m bench.soak [--minutes 10] [--clients 64] [--model toy] [--backend toy] [--beside-spinning 0]
 
 `make soak` runs it. Every answer is 200, or 429 with `Retry-After`; every tenth client goes before its answer is over.
+Processes that spin beside it show whether a starved worker is taken for a hung one.
 """
 
 from __future__ import annotations
@@ -103,15 +104,18 @@ def main():
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--model", default="toy")
     parser.add_argument("--backend", default="toy")
+    parser.add_argument("--beside-spinning", type=int, default=0, metavar="PROCESSES")
     asked = parser.parse_args()
     program = [sys.executable, "-P", "-c", "from phiplug.cli import main; main()"]
     options = ["-m", asked.model, "-b", asked.backend, "--port", str(PORT), "--queue", str(QUEUE)]
+    spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(asked.beside_spinning)]
     process = subprocess.Popen([*program, "serve", *options], stderr=subprocess.DEVNULL)
     try:
         asyncio.run(soak(asked, psutil.Process(process.pid)))
     finally:
-        process.terminate()
-        process.wait()
+        for each in (process, *spinning):
+            each.terminate()
+            each.wait()
 
 
 if __name__ == "__main__":
