@@ -12,6 +12,9 @@ from phiplug.messages import Tool
 
 ArgumentsForm = Literal["json", "parameters", "braces"]
 
+ID = "{id}"
+"""Stands in a row for an id that the model makes up: up to 64 letters, digits, _ and -."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReasoningFormat:
@@ -33,25 +36,50 @@ class ReasoningFormat:
 
 
 @dataclass(frozen=True, slots=True)
+class ParameterMarks:
+    """How a model writes one argument after the other: `before_key` KEY `after_key` VALUE `end`.
+
+    A value is JSON; one that is a text by its schema is written as it is. White space stands for any white space, also
+    none.
+
+    Attributes:
+        before_key: see above, and so the next two.
+        after_key: begins with a text that no key has in it, up to the first space.
+        end: of the value.
+        after_text_key: stands for `after_key` before a text, and begins as that does; "" where it is the same.
+        on_lines: there is a line break at both ends of a value, and it is no part of it.
+    """
+
+    before_key: str
+    after_key: str
+    end: str
+    after_text_key: str = ""
+    on_lines: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ToolFormat:
     """How a model calls tools. One row gives what reads calls and the grammar that they keep.
 
     An answer has blocks: `begin` `open` CALL (`between` CALL)* `end`. A call is `before_name` NAME `after_name`
-    ARGUMENTS `after_arguments`. White space in these texts stands for any white space, also none.
+    ARGUMENTS `after_arguments`. White space in these texts stands for any white space, also none, and `ID` for an
+    id that the model makes up, which nobody reads.
 
     Attributes:
         name: of the form.
         shown_by: texts that a chat template has, all of them, whose model writes this form.
         begin: the marker of a block; it may consist of control tokens and text.
         before_name: see above, and so the next five.
-        after_name: never empty but where the arguments have braces.
+        after_name: see above; never empty but where the arguments have braces.
         after_arguments: what ends a call.
         end: what ends a block.
         open: what follows `begin`, once for each block.
         between: what stands between two calls of a block; None where each call has its own block.
-        arguments: "json" for a JSON object; "parameters" for `<parameter=key>value</parameter>`; "braces" for
-            `{key:value}`, whose texts stand between two `quote`.
+        arguments: "json" for a JSON object; "parameters" for one after the other, as `parameter` says, up to
+            `after_arguments` or, where that is empty, `end`; "braces" for `{key:value}`, whose texts stand between two
+            `quote`.
         quote: for "braces".
+        parameter: for "parameters".
         is_bare: the calls may stand at the very beginning of an answer without `begin`.
         is_single: an answer has one call.
     """
@@ -67,6 +95,7 @@ class ToolFormat:
     between: str | None = None
     arguments: ArgumentsForm = "json"
     quote: str = '"'
+    parameter: ParameterMarks = ParameterMarks("<parameter=", ">", "</parameter>", on_lines=True)
     is_bare: bool = False
     is_single: bool = False
 
@@ -74,7 +103,9 @@ class ToolFormat:
     def markers(self) -> tuple[str, ...]:
         """All texts of the row, in which control tokens may be."""
         parts = (self.begin, self.open, self.before_name, self.after_name, self.after_arguments, self.between, self.end)
-        return (*(part for part in parts if part), self.quote)
+        marks = self.parameter
+        of_parameters = (marks.before_key, marks.after_key, marks.after_text_key, marks.end)
+        return (*filter(None, (*parts, *(of_parameters if self.arguments == "parameters" else ()))), self.quote)
 
 
 @dataclass(frozen=True, slots=True)

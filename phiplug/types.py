@@ -15,6 +15,7 @@ from typing import Literal, get_args
 from phiplug import checks
 from phiplug.errors import InvalidParameter, RequestError, UnsupportedParameter
 from phiplug.markup import NO_MARKUP, Markup
+from phiplug.markup import ParameterMarks as ParameterMarks  # noqa: PLC0414  what a plugin may add
 from phiplug.markup import ToolFormat as ToolFormat  # noqa: PLC0414  what a plugin may add
 from phiplug.messages import Message as Message  # noqa: PLC0414  part of this interface, as the next five are
 from phiplug.messages import MessageLike as MessageLike  # noqa: PLC0414

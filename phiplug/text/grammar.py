@@ -24,6 +24,7 @@ _UNENFORCED = ("Unimplemented keys", "Unknown format", "oneOf constraints")
 """How llguidance's messages begin where a schema has what it does not enforce."""
 
 _SYNTAX = "regex parse error: "
+_TOO_LARGE = ("Current row has ", "grammar.symbols.len()", "grammar size (number of symbols) too big")
 
 EMPTY = "NoExtension"
 """What llguidance says where a grammar has no text, or only the empty one."""
@@ -105,6 +106,8 @@ def _about_regex(said: str, message: str) -> str:
 
 def one_line(message: str) -> str:
     """Return the first line of an error of llguidance, and the reason that a later line may give."""
+    if any(text in message for text in _TOO_LARGE):
+        return "too large: there are too many rules, or too many of them may apply at one place"
     first, *others = message.strip().splitlines() or [""]
     reason = next((line.removeprefix("error:") for line in others if line.startswith("error:")), "")
     return f"{first.rstrip(':')[:200]}{':' if reason else ''}{reason[:120]}"

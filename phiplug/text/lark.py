@@ -6,6 +6,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from phiplug.markup import ID
+
 if TYPE_CHECKING:
     from phiplug.text.markers import Controls
 
@@ -15,6 +17,8 @@ SPACE = r"/[ \t\n]{0,8}/"
 """Where a form has white space; bounded, because some models repeat line breaks for ever."""
 
 _SPACES = re.compile(r"[ \t\n]+")
+_STANDING = re.compile(rf"([ \t\n]+|{re.escape(ID)})")
+_STANDS = {"": SPACE, ID: r"/[A-Za-z0-9_-]{1,64}/"}
 
 
 def text(value: str) -> str:
@@ -28,15 +32,13 @@ def marker(controls: Controls, value: str) -> str:
 
 
 def loose(controls: Controls, value: str) -> str:
-    """Return a text of a row, in which white space stands for any white space, also none."""
+    """Return a text of a row, in which white space stands for any white space, also none, and `ID` for an id."""
     found: list[str] = []
     for piece in controls.pieces(value):
         if isinstance(piece, int):
             found.append(_piece(piece))
             continue
-        words = _SPACES.split(piece)
-        spaced = [part for word in words for part in (SPACE, text(word) if word else "")][1:]
-        found += [part for part in spaced if part]
+        found += (_STANDS.get(part.strip(), text(part)) for part in _STANDING.split(piece) if part)
     return " ".join(found)
 
 
@@ -52,7 +54,14 @@ def up_to(name: str, controls: Controls, value: str) -> tuple[str, list[str]]:
     after = " ".join(map(_piece, rest))
     if isinstance(first, int):
         return f"{ANY} {_piece(first)} {after}".rstrip(), []
-    return f"{name} {after}".rstrip(), [f"{name}[lazy]: {ANY} {text(first)}"]
+    repeated = "+" if rest else ""  # without its control token, the beginning of a marker is text
+    return f"{name}{repeated} {after}".rstrip(), [f"{name}[lazy]: {ANY} {text(first)}"]
+
+
+def without(name: str, controls: Controls, value: str) -> str:
+    """Return any text that has no marker, by the rules that `up_to` returns under `name`; it stands beside those."""
+    first, *rest = controls.pieces(value)
+    return f"{name}* {ANY}" if rest and isinstance(first, str) else ANY
 
 
 def combined(rules: list[str], parts: dict[str, str]) -> str:

@@ -359,7 +359,7 @@ def test_white_space_is_bounded():
         ("json_schema", '{"items": {"enum": ["a", "b\\u0000c"]}}', "a value has the control character U\\+0000"),
         ("json_schema", '{"enum": []}', "Unsatisfiable schema: anyOf is empty"),
         ("json_schema", '{"minimum": 3, "maximum": 1, "type": "integer"}', "Unsatisfiable schema: minimum"),
-        ("json_schema", MANY, "Current row has 2407 items; max is 2000"),
+        ("json_schema", MANY, "too large: there are too many rules"),
         ("json_schema", '{"$ref": "#/$defs/x"}', "Pointer '/\\$defs/x' does not exist"),
         ("json_schema", '{"$ref": "https://example.org/s"}', "is not in the schema itself"),
         ("json_schema", '{"properties": {"a": {"$ref": "file:///etc/passwd"}}}', "is not in the schema itself"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -328,7 +329,7 @@ def test_a_template_shows_the_form_by_its_texts(row):
 
 SHOWN = {
     '<tool_call>\\n{\\"name\\": <function-name>, \\"arguments\\": <args-json-object>}\\n</tool_call>': "hermes",
-    "{{ '<tool_call>' + name }}<arg_key>{{ key }}</arg_key><arg_value>{{ value }}</arg_value></tool_call>": None,
+    "{{ '<tool_call>' + name }}<arg_key>{{ key }}</arg_key><arg_value>{{ value }}</arg_value></tool_call>": "glm",
     "{% set begin = ns ~ '<tool_call>' %}{{ begin ~ '<invoke name=' ~ name }}": None,
     'in <tool_call></tool_call>: <tool_calls>[{"name": <name>, "arguments": <arguments>}]</tool_calls>': "apriel",
     "<|start_of_role|>respond only with <|tool_call|> followed by a JSON list of tools": "granite-3",
@@ -369,6 +370,46 @@ def test_a_value_of_braces_may_be_of_any_kind():
     (call,) = calls_of(delta for chunk in came for delta in chunk.tool_calls)
     expected = {"flag": True, "list": [1.5, None, -2], "mode": "a", "more": {"a": ["b\n"]}, "nested": {"x": "{,}"}}
     assert call.values == expected
+
+
+def test_the_first_of_braces_may_be_braces():
+    schema = {"properties": {"a": {"type": "object", "properties": {"b": {"type": "integer"}, "c": {"const": "x"}}}}}
+    use = ToolUse(ROWS["gemma"], (Tool("f", "", schema),), required=True)
+    text = 'c:<|"|>x<|"|>'
+    for inner, holds in (("b:1", True), (text, True), (f"b:1,{text}", True), ("", True), (",b:1", False)):
+        said = f"<|tool_call>call:f{{a:{{{inner}}}}}<tool_call|>"
+        assert accepts(Marked(*CONTROLS["gemma"]), Markup(tools=use), said) == holds
+
+
+def test_the_keys_of_braces_may_be_left_out_where_they_are_optional():
+    kinds = {key: {"type": "integer"} for key in "abcd"}
+    use = ToolUse(ROWS["gemma"], (Tool("f", "", {"properties": kinds, "required": ["b", "c"]}),), required=True)
+    keys = [chosen for count in range(5) for chosen in itertools.combinations("abcd", count)]
+    for chosen in keys:
+        said = f"<|tool_call>call:f{{{','.join(f'{key}:1' for key in chosen)}}}<tool_call|>"
+        assert accepts(Marked(*CONTROLS["gemma"]), Markup(tools=use), said) == ({"b", "c"} <= set(chosen))
+
+
+@pytest.mark.parametrize("name", ["deepseek-v4", "gemma", "glm", "qwen3-coder"])
+def test_what_a_form_cannot_hold_is_refused_by_name(name):
+    tokenizer = Marked()
+    for schema, said in (
+        ({"a": {"type": "string", "enum": []}}, "tools: f: enum: an empty list allows no value"),
+        ({f"p{at}": {} for at in range(501)}, "tools: f: 501 properties; in this model's form of calls 500 may be"),
+    ):
+        use = ToolUse(ROWS[name], (Tool("f", "", {"properties": schema}),), required=True)
+        with pytest.raises(InvalidParameter, match=said):
+            Grammars(tokenizer, tokenizer.vocab_size).guide(None, Markup(tools=use))
+    most = ToolUse(ROWS[name], (Tool("f", "", {"properties": {f"p{at}": {} for at in range(500)}}),), required=True)
+    assert Grammars(tokenizer, tokenizer.vocab_size).guide(None, Markup(tools=most)).forbidden().any()
+
+
+def test_a_text_may_hold_what_a_marker_begins_with():
+    tokenizer = Marked(*CONTROLS["deepseek-v4"])
+    said = OUTPUTS["deepseek-v4"].replace('Os"lo', "a < b </b> <c")
+    came = chunks(tokenizer, f"1 < 2.{said}", markup=markup("deepseek-v4"))
+    assert "".join(chunk.text for chunk in came) == "1 < 2."
+    assert named(calls_of(delta for chunk in came for delta in chunk.tool_calls))[0][1]["city"] == "a < b </b> <c"
 
 
 def test_arguments_in_json_may_hold_what_looks_like_markers():

@@ -15,7 +15,7 @@ import msgpack
 
 from phiplug import errors
 from phiplug.errors import PhiplugError
-from phiplug.markup import Markup, ReasoningFormat, ToolFormat, ToolUse
+from phiplug.markup import Markup, ParameterMarks, ReasoningFormat, ToolFormat, ToolUse
 from phiplug.messages import Tool, ToolCallDelta
 from phiplug.server.ports import EngineInfo, Event, Work
 from phiplug.spi import LookaheadMode, ModelInfo
@@ -111,7 +111,7 @@ FromWorker: TypeAlias = Loaded | NotLoaded | Begun | Produced | Beat
 _CLASSES: tuple[type, ...] = (
     *(Load, Begin, Cancel, Loaded, NotLoaded, Begun, Produced, Beat),
     *(Work, Request, SamplingParams, Constraint, Event, Chunk, Usage, Timings, TokenLogprob, EngineInfo, ModelInfo),
-    *(Markup, ReasoningFormat, ToolUse, ToolFormat, Tool, ToolCallDelta),
+    *(Markup, ReasoningFormat, ToolUse, ToolFormat, ParameterMarks, Tool, ToolCallDelta),
 )
 _CODES = {cls: code for code, cls in enumerate(_CLASSES)}
 _FIELDS = {cls: tuple(field.name for field in fields(cls)) for cls in _CLASSES}

@@ -7,18 +7,23 @@ knows nothing of what stands around them.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Generator
 from typing import Any, TypeAlias, TypeVar
 
+from phiplug.errors import InvalidParameter
+from phiplug.markup import ID, ParameterMarks
 from phiplug.text.markers import cut
 
-_PARAMETER, _END = "<parameter=", "</function>"
+_IN_IDS = re.compile(r"[A-Za-z0-9_-]")
 
 T = TypeVar("T")
 Reading: TypeAlias = Generator[None, str, T]
 """Yields where it needs a character, which is sent to it."""
 
 WHITE_SPACE = " \t\r\n"
+MOST_KEYS = 500
+"""Of an object, in forms that are not JSON; llguidance takes no 1,000 that may all be left out."""
 
 
 class NoCall(Exception):
@@ -44,16 +49,19 @@ class Characters:
         return character
 
     def literal(self, text: str) -> Reading[None]:
-        """Read a text of a row, in which white space stands for any white space, also none.
+        """Read a text of a row, in which white space stands for any white space, also none, and `ID` for an id.
 
         Raises:
             NoCall: something else comes.
         """
-        for expected in text:
-            if expected in WHITE_SPACE:
-                yield from self.skip()
-            elif (yield from self.take()) != expected:
-                raise NoCall
+        for at, part in enumerate(text.split(ID)):
+            while at and _IN_IDS.match((yield from self.peek())):
+                yield from self.take()
+            for expected in part:
+                if expected in WHITE_SPACE:
+                    yield from self.skip()
+                elif (yield from self.take()) != expected:
+                    raise NoCall
 
     def either(self, one: str, other: str) -> Reading[bool]:
         """Read one of two texts of a row, neither of which is the beginning of the other; return whether it is `one`.
@@ -105,21 +113,33 @@ def json_object(characters: Characters, emit: Callable[[str], None]) -> Reading[
             return
 
 
-def parameters(schema: dict[str, Any]) -> Arguments:  # Any: what JSON holds
-    """Return the reader of `<parameter=key>value</parameter>`, repeated; a schema says which values are texts."""
+def parameters(schema: dict[str, Any], marks: ParameterMarks, end: str) -> Arguments:  # Any: what JSON holds
+    """Return the reader of one argument after the other, up to `end`, which it leaves.
+
+    A schema says which values are texts, where the marks do not tell.
+    """
+    shared, *rest = marks.after_key.split(" ", 1)
+    after_key, after_text_key = "".join(rest), marks.after_text_key.removeprefix(shared).strip()
 
     def read(characters: Characters, emit: Callable[[str], None]) -> Reading[None]:
         emit("{")
         separator = ""
-        while (yield from characters.either(_PARAMETER, _END)):
+        while (yield from characters.either(marks.before_key, end)):
             key: list[str] = []
-            yield from characters.until(">", emit=key.append)
+            yield from characters.until(shared, emit=key.append)
             name = "".join(key)
             emit(f"{separator}{json.dumps(name, ensure_ascii=False)}: ")
             separator = ", "
-            yield from _value(characters, emit, is_text=is_text(schema.get("properties", {}).get(name, {})))
+            is_written = is_text(schema.get("properties", {}).get(name, {}))
+            if rest:
+                yield from characters.skip()
+            if after_text_key:
+                is_written = yield from characters.either(after_text_key, after_key)
+            else:
+                yield from characters.literal(after_key)
+            yield from _value(characters, emit, marks, is_text=is_written)
             yield from characters.skip()
-        characters.ahead = _END + characters.ahead
+        characters.ahead = end + characters.ahead
         emit("}")
 
     return read
@@ -129,13 +149,41 @@ def is_text(schema: object) -> bool:
     """Return whether a value of a schema is written as it is, and not in JSON."""
     if not isinstance(schema, dict):
         return False
-    values = schema.get("enum", [schema["const"]] if "const" in schema else [])
-    return schema.get("type") == "string" or (bool(values) and all(isinstance(value, str) for value in values))
+    values = fixed_values(schema)
+    return schema.get("type") == "string" or (values is not None and all(isinstance(value, str) for value in values))
 
 
-def _value(characters: Characters, emit: Callable[[str], None], *, is_text: bool) -> Reading[None]:
-    """Read one value, without the line breaks at both ends."""
-    begun = False
+def fixed_values(schema: dict[str, Any]) -> list[Any] | None:  # Any: what JSON holds
+    """Return what a value may be by `enum` or `const`; None where they say nothing.
+
+    Raises:
+        InvalidParameter: it may be nothing.
+    """
+    values: list[Any] | None = schema.get("enum", [schema["const"]] if "const" in schema else None)
+    if values == []:
+        raise InvalidParameter("json_schema", "enum: an empty list allows no value")
+    return values
+
+
+def keys_of(schema: dict[str, Any]) -> list[str]:  # Any: as above
+    """Return the keys of an object, in the schema's order.
+
+    Raises:
+        InvalidParameter: they are more than a grammar of a form that is not JSON can have.
+    """
+    keys = list(schema.get("properties", ()))
+    if len(keys) > MOST_KEYS:
+        raise InvalidParameter(
+            "json_schema", f"{len(keys)} properties; in this model's form of calls {MOST_KEYS} may be"
+        )
+    return keys
+
+
+def _value(
+    characters: Characters, emit: Callable[[str], None], marks: ParameterMarks, *, is_text: bool
+) -> Reading[None]:
+    """Read one value and its end, without the line breaks at both ends where those are no part of it."""
+    begun = not marks.on_lines
 
     def pass_on(piece: str) -> None:
         nonlocal begun
@@ -143,8 +191,9 @@ def _value(characters: Characters, emit: Callable[[str], None], *, is_text: bool
         begun = begun or bool(piece)
         emit(_escaped(text) if is_text else text)
 
+    ends = (f"\n{marks.end}", marks.end) if marks.on_lines else (marks.end,)
     emit('"' if is_text else "")
-    yield from characters.until("\n</parameter>", "</parameter>", emit=pass_on)
+    yield from characters.until(*ends, emit=pass_on)
     emit('"' if is_text else "")
 
 

@@ -10,6 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from phiplug.text.lark import text, up_to
+from phiplug.text.tools.arguments import fixed_values, keys_of
 
 if TYPE_CHECKING:
     from phiplug.text.markers import Controls
@@ -30,6 +31,7 @@ class BracesGrammar:
         before_quote, self._rules = up_to(f"{name}_quoted", controls, quote_text)
         self._rules.append(f"{name}_text: {quote} {before_quote}")
         self._has_any = False
+        self._objects = 0
 
     def rules_of(self, schema: dict[str, Any]) -> list[str]:  # Any: what JSON holds
         """Return the rules; the first of them is called by the name."""
@@ -40,13 +42,13 @@ class BracesGrammar:
     def _value(self, schema: Any) -> str:  # Any: as above
         if not isinstance(schema, dict):
             return self._any()
-        if "const" in schema or "enum" in schema:
-            return f"({' | '.join(map(self._fixed, schema.get('enum', [schema.get('const')])))})"
+        if (values := fixed_values(schema)) is not None:
+            return f"({' | '.join(map(self._fixed, values))})"
         kind = schema.get("type")
         if isinstance(kind, list):
             return f"({' | '.join(self._value({**schema, 'type': each}) for each in kind)})"
         if kind == "object" and "properties" in schema:
-            return self._object(schema["properties"], schema.get("required", ()))
+            return self._object(schema)
         if kind == "array":
             item = self._value(schema.get("items"))
             return f'"[" ({item} ("," {item})*)? "]"'
@@ -57,23 +59,21 @@ class BracesGrammar:
             return f"{self._quote} {text(value)} {self._quote}" if value else f"{self._quote} {self._quote}"
         return text(json.dumps(value))
 
-    def _object(self, properties: dict[str, Any], required: Any) -> str:  # Any: as above
+    def _object(self, schema: dict[str, Any]) -> str:  # Any: as above
         """Return an object: what stands first has no comma before it, so each place gets rules with and without."""
-        keys = sorted(properties)
-        rule = f"{self._name}_{len(self._rules)}"
-        for at, key in enumerate(keys):
-            self._rules.append(f"{rule}_{at}: {text(f'{key}:')} {self._value(properties[key])}")
-        rests = [""]
-        for at in reversed(range(len(keys))):
-            pair = f'"," {rule}_{at}'
-            rests.insert(0, f"{pair if keys[at] in required else f'({pair})?'} {rests[0]}")
-        firsts = []
-        for at, key in enumerate(keys):
-            firsts.append(f"{rule}_{at} {rests[at + 1]}")
-            if key in required:
-                break
-        may_be_empty = not any(key in required for key in keys)
-        inner = f"({' | '.join(firsts)}){'?' if may_be_empty else ''}" if firsts else ""
+        keys, required = keys_of(schema), schema.get("required", ())
+        self._objects += 1
+        rule = f"{self._name}_{self._objects}"
+        after, first = "", ""
+        for at, key in sorted(enumerate(sorted(keys)), reverse=True):
+            pair = f"{rule}_{at}"
+            is_optional = key not in required
+            with_comma = f'"," {pair} {after}'
+            self._rules.append(f"{pair}: {text(f'{key}:')} {self._value(schema['properties'][key])}")
+            self._rules.append(f"{pair}_first: {pair} {after}" + (f" | {first}" if is_optional and first else ""))
+            self._rules.append(f"{pair}_rest: {with_comma}" + (f" | {after}" if is_optional else ""))
+            after, first = f"{pair}_rest", f"{pair}_first"
+        inner = f"{first}?" if first and not any(key in required for key in keys) else first
         return f'"{{" {inner} "}}"'
 
     def _any(self) -> str:

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from phiplug.errors import UnsupportedParameter
-from phiplug.markup import ToolFormat
+from phiplug.markup import ID, ParameterMarks, ToolFormat
 
 _CALLS_BEGIN = "<\uff5ctool\u2581calls\u2581begin\uff5c>"  # DeepSeek's tokens have a wide bar and a low block in them
 _CALLS_END = "<\uff5ctool\u2581calls\u2581end\uff5c>"
 _CALL_BEGIN = "<\uff5ctool\u2581call\u2581begin\uff5c>"
 _CALL_END = "<\uff5ctool\u2581call\u2581end\uff5c>"
 _CALL_SEPARATOR = "<\uff5ctool\u2581sep\uff5c>"
+_DSML = "\uff5cDSML\uff5c"
 
 _HERMES = ToolFormat(
     "hermes",
@@ -45,6 +46,55 @@ _DEEPSEEK = ToolFormat(
     end=_CALLS_END,
 )
 
+_QWEN3_CODER = ToolFormat(
+    "qwen3-coder",
+    ("<tool_call>", "<function=", "<parameter="),
+    "<tool_call>",
+    before_name=" <function=",
+    after_name="> ",
+    after_arguments=" </function>",
+    end=" </tool_call>",
+    arguments="parameters",
+)
+_MINIMAX_M2 = ToolFormat(
+    "minimax-m2",
+    ("<minimax:tool_call>", "<invoke name="),
+    "<minimax:tool_call>",
+    before_name=' <invoke name="',
+    after_name='"> ',
+    after_arguments=" </invoke>",
+    between=" ",
+    end=" </minimax:tool_call>",
+    arguments="parameters",
+    parameter=ParameterMarks('<parameter name="', '">', "</parameter>"),
+)
+_DEEPSEEK_V4 = replace(
+    _MINIMAX_M2,
+    name="deepseek-v4",
+    shown_by=(_DSML, "tool_calls>"),
+    begin=f"<{_DSML}tool_calls>",
+    before_name=f' <{_DSML}invoke name="',
+    after_arguments=f" </{_DSML}invoke>",
+    end=f" </{_DSML}tool_calls>",
+    parameter=ParameterMarks(
+        f'<{_DSML}parameter name="',
+        '" string="false">',
+        f"</{_DSML}parameter>",
+        after_text_key='" string="true">',
+    ),
+)
+_GLM = ToolFormat(
+    "glm",
+    ("<tool_call>", "<arg_key>", "<arg_value>"),
+    "<tool_call>",
+    before_name="",
+    after_name=" ",
+    end=" </tool_call>",
+    arguments="parameters",
+    parameter=ParameterMarks("<arg_key>", "</arg_key> <arg_value>", "</arg_value>"),
+)
+_MISTRAL = ToolFormat("mistral", ("[TOOL_CALLS]", "[ARGS]"), "[TOOL_CALLS]", before_name="", after_name="[ARGS]")
+
 FORMATS = (
     ToolFormat(
         "gpt-oss",
@@ -63,15 +113,105 @@ FORMATS = (
         end="<end_function_call>",
         quote="<escape>",
     ),
+    _QWEN3_CODER,
+    replace(
+        _QWEN3_CODER,
+        name="seed-oss",
+        shown_by=("<seed:tool_call>", "<function=", "<parameter="),
+        begin="<seed:tool_call>",
+        end=" </seed:tool_call>",
+        parameter=ParameterMarks("<parameter=", ">", "</parameter>"),
+    ),
     ToolFormat(
-        "qwen3-coder",
-        ("<tool_call>", "<function=", "<parameter="),
-        "<tool_call>",
-        before_name=" <function=",
-        after_name="> ",
-        after_arguments=" </function>",
-        end=" </tool_call>",
-        arguments="parameters",
+        "functionary-3.1",
+        ("<function=", "{start_tag}={function_name}"),
+        "<function=",
+        before_name="",
+        after_name=">",
+        end="</function>",
+    ),
+    _GLM,
+    replace(
+        _GLM,
+        name="hunyuan-3",
+        shown_by=("<tool_calls{}>", "<arg_key{}>", ":opensource"),
+        begin="<tool_calls:opensource>",
+        before_name=" <tool_call:opensource>",
+        after_name="<tool_sep:opensource> ",
+        after_arguments=" </tool_call:opensource>",
+        between=" ",
+        end=" </tool_calls:opensource>",
+        parameter=ParameterMarks(
+            "<arg_key:opensource>",
+            "</arg_key:opensource> <arg_value:opensource>",
+            "</arg_value:opensource>",
+        ),
+    ),
+    _MINIMAX_M2,
+    replace(
+        _DEEPSEEK_V4,
+        name="deepseek-v3.2",
+        shown_by=(_DSML, "function_calls>"),
+        begin=f"<{_DSML}function_calls>",
+        end=f" </{_DSML}function_calls>",
+    ),
+    _DEEPSEEK_V4,
+    ToolFormat(
+        "kimi-k2",
+        ("<|tool_calls_section_begin|>", "<|tool_call_argument_begin|>"),
+        "<|tool_calls_section_begin|>",
+        before_name=" <|tool_call_begin|> functions.",
+        after_name=f":{ID} <|tool_call_argument_begin|> ",
+        after_arguments=" <|tool_call_end|>",
+        between=" ",
+        end=" <|tool_calls_section_end|>",
+    ),
+    ToolFormat(
+        "command-r7b",
+        ("<|START_ACTION|>", '"tool_call_id"', '"tool_name"'),
+        "<|START_ACTION|>",
+        open=" [",
+        before_name=f' {{ "tool_call_id" : "{ID}" , "tool_name" : "',
+        after_name='" , "parameters" : ',
+        after_arguments=" }",
+        between=" , ",
+        end=" ]<|END_ACTION|>",
+    ),
+    ToolFormat(
+        "apertus",
+        ("<|tools_prefix|>", "<|tools_suffix|>"),
+        "<|tools_prefix|>",
+        open=" [",
+        before_name=' { "',
+        after_name='" : ',
+        after_arguments=" }",
+        between=" , ",
+        end=" ]<|tools_suffix|>",
+    ),
+    replace(
+        _HERMES,
+        name="nemotron-nano-2",
+        shown_by=("<TOOLCALL>[", '"arguments'),
+        begin="<TOOLCALL>",
+        open=" [",
+        between=" , ",
+        end=" ]</TOOLCALL>",
+    ),
+    replace(
+        _HERMES,
+        name="gigachat-3.1",
+        shown_by=("<|function_call|>", '"arguments'),
+        begin="<|function_call|>",
+        end="",
+        is_single=True,
+    ),
+    replace(
+        _HERMES,
+        name="minimax-m1",
+        shown_by=('<tool_calls>\\n{"name"',),
+        begin="<tool_calls>",
+        between=" ",
+        end=" </tool_calls>",
     ),
     replace(
         _HERMES,
@@ -112,7 +252,13 @@ FORMATS = (
         between=" ",
     ),
     _DEEPSEEK,
-    ToolFormat("mistral", ("[TOOL_CALLS]", "[ARGS]"), "[TOOL_CALLS]", before_name="", after_name="[ARGS]"),
+    replace(
+        _MISTRAL,
+        name="mistral-call-id",
+        shown_by=("[TOOL_CALLS]", "[CALL_ID]", "[ARGS]"),
+        after_name=f"[CALL_ID]{ID}[ARGS]",
+    ),
+    _MISTRAL,
     replace(
         _HERMES,
         name="mistral-list",

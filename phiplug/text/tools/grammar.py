@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from phiplug.errors import InvalidParameter
 from phiplug.text.grammar import LENIENT, grammar_of
-from phiplug.text.lark import SPACE, loose, loose_expression, marker, text, up_to
-from phiplug.text.tools.arguments import is_text
+from phiplug.text.lark import SPACE, loose, loose_expression, marker, text, up_to, without
+from phiplug.text.tools.arguments import fixed_values, is_text, keys_of
 from phiplug.text.tools.braces import BracesGrammar
 from phiplug.types import Constraint
 
@@ -61,7 +61,7 @@ class CallGrammar:
             return f"head {self._rest} | {self._begin} {self._block}"
         before, rules = up_to("before_call", self._controls, self._row.begin)
         self.rules += rules
-        return f"{before} {self._block} {self._more()}"
+        return f"{without('before_call', self._controls, self._row.begin)} | {before} {self._block} {self._more()}"
 
     def _of_block(self, first: str, other: str, use: ToolUse) -> str:
         """Return a block from its first name on."""
@@ -83,37 +83,43 @@ class CallGrammar:
                 self.parts[rule] = _schema_grammar(tool, arguments_schema(tool))
                 arguments = f"@{rule}"
             case "parameters":
-                self._add_parameters(rule, tool)
+                with naming(tool):
+                    self._add_parameters(rule, tool)
                 arguments = rule
             case "braces":
                 grammar = BracesGrammar(rule, marker(self._controls, row.quote), self._controls, row.quote)
-                self.rules += grammar.rules_of(tool.schema)
+                with naming(tool):
+                    self.rules += grammar.rules_of(tool.schema)
                 arguments = rule
         return f"{text(tool.name)} {self._loose(row.after_name)} {arguments} {self._loose(row.after_arguments)}"
 
     def _add_parameters(self, rule: str, tool: Tool) -> None:
-        """Add the rules of `<parameter=key>value</parameter>`, the keys in the schema's order."""
-        schema = tool.schema
+        """Add the rules of one argument after the other, the keys in the schema's order."""
+        schema, marks = tool.schema, self._row.parameter
         parameters: list[str] = []
-        for at, (key, value) in enumerate(schema.get("properties", {}).items()):
-            name = f"{rule}_{at}"
-            self.rules.append(f"{name}: {text(f'<parameter={key}>')} {self._value(name, tool, value)} {SPACE}")
+        for at, key in enumerate(keys_of(schema)):
+            name, value = f"{rule}_{at}", schema["properties"][key]
+            after_key = marks.after_text_key if is_text(value) and marks.after_text_key else marks.after_key
+            before = f"{marker(self._controls, marks.before_key)} {text(key)} {self._loose(after_key)}"
+            self.rules.append(f"{name}: {before} {self._value(name, tool, value)} {SPACE}")
             parameters.append(name if key in schema.get("required", ()) else f"{name}?")
         self.rules.append(f"{rule}: {' '.join(parameters)}")
 
     def _value(self, name: str, tool: Tool, schema: dict[str, Any]) -> str:  # Any: what JSON holds
-        """Return one value, and the end of its parameter."""
-        end = text("\n</parameter>")
+        """Return one value, and its end."""
+        marks = self._row.parameter
+        end_text = "\n" * marks.on_lines + marks.end
+        begin, end = text("\n") if marks.on_lines else "", marker(self._controls, end_text)
         if not is_text(schema):
             shared = {key: value for key, value in tool.schema.items() if key in ("$defs", "definitions")}
             self.parts[f"{name}_json"] = _schema_grammar(tool, schema | shared)
-            return f"{text(chr(10))} @{name}_json {end}"
-        values = schema.get("enum", [schema["const"]] if "const" in schema else [])
-        if values:
-            return f"{text(chr(10))} ({' | '.join(map(text, values))}) {end}"
-        before, rules = up_to(f"{name}_text", self._controls, "\n</parameter>")
+            return f"{begin} @{name}_json {end}"
+        values = fixed_values(schema)
+        if values is not None:
+            return f"{begin} ({' | '.join(map(text, values))}) {end}"
+        before, rules = up_to(f"{name}_text", self._controls, end_text)
         self.rules += rules
-        return f"{text(chr(10))} {before}"
+        return f"{begin} {before}"
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from phiplug.markup import ParameterMarks
 from phiplug.messages import ToolCallDelta, joined
 from phiplug.text.markers import cut, without_controls
 from phiplug.text.tools.arguments import WHITE_SPACE, Braces, Characters, NoCall, Reading, json_object, parameters
@@ -134,6 +135,18 @@ class CallParser:
             case "json":
                 return json_object
             case "parameters":
-                return parameters(self._tools[name].schema)
+                end = self._marker(self._row.after_arguments.strip() or self._row.end.strip())
+                return parameters(self._tools[name].schema, self._marks(), end)
             case "braces":
                 return Braces(self._marker(self._row.quote))
+
+    def _marks(self) -> ParameterMarks:
+        """Return the marks of parameters as they are spelt."""
+        marks, spelt = self._row.parameter, self._marker
+        return ParameterMarks(
+            spelt(marks.before_key),
+            spelt(marks.after_key),
+            spelt(marks.end),
+            after_text_key=spelt(marks.after_text_key),
+            on_lines=marks.on_lines,
+        )
