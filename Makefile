@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := phiplug backends tests bench docs
 
-.PHONY: demo test test-page check fix coverage mutate bench bench-mlx results soak release-check clean
+.PHONY: demo test test-page check docs fix coverage mutate bench bench-mlx results soak release-check clean
 
 demo: .venv/demo
 	$(BIN)/phiplug run -m smollm2 -b llama-cpp --system "You are a poet." "Write a haiku about ice hockey." -n 80
@@ -37,6 +37,15 @@ check: .venv/test
 	$(BIN)/ruff check $(SOURCES)
 	PYTHONPATH=backends/phiplug-candle $(BIN)/lint-imports
 	$(BIN)/mypy
+
+# The pages and the docstrings as a site in site/, which loads nothing from elsewhere.
+docs: .venv/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+.venv/docs: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@
 
 fix: .venv/test
 	$(BIN)/ruff check --fix $(SOURCES)
@@ -80,4 +89,4 @@ release-check:
 	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) tests/release_check.py
 
 clean:
-	rm -rf .venv dist build
+	rm -rf .venv dist build site

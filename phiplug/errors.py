@@ -1,6 +1,6 @@
 """Every error that phiplug raises on purpose: what the user did, in one line, with what to do about it.
 
-The tree::
+The tree:
 
     PhiplugError(message, hint=None)
       ModelError        ModelNotFound · ModelCorrupt · ModelUnsupported · DownloadFailed

@@ -166,11 +166,10 @@ class Guess(Pass, Protocol):
     def tokens(self) -> Sequence[int]:
         """Wait for the drawn ids, and not for the pass that they are fed to.
 
+        It raises what the pass that they were drawn from raises, or drawing them.
+
         Returns:
             An id for each `Draw` that was given, in their order; the same when read twice.
-
-        Raises:
-            What the pass that they were drawn from raises, or drawing them.
         """
         ...
 

@@ -15,7 +15,7 @@ from phiplug.testing.resources import ResourceTests
 class BackendContract(
     ResourceTests, PositionTests, GuessTests, InterleavingTests, CacheTests, PassTests, LoadTests, PluginTests
 ):  # pytest runs the tests of the last base first: what fails first is nearest to the cause
-    """Every requirement of `phiplug.spi`, as a test. Inherit it, name a backend and a model, run pytest::
+    """Every requirement of `phiplug.spi`, as a test. Inherit it, name a backend and a model, run pytest:
 
         from phiplug.testing import BackendContract
 
