@@ -102,10 +102,7 @@ def _require_comparable(old: Run, new: Run) -> None:
     checks = {
         "hardware": (old.hardware.id, new.hardware.id),
         "prompt": (old.workload.sha256[:12], new.workload.sha256[:12]),
-        "lengths": (
-            f"{old.workload.prompt_tokens}+{old.workload.gen_tokens}",
-            f"{new.workload.prompt_tokens}+{new.workload.gen_tokens}",
-        ),
+        "lengths": (old.workload.lengths, new.workload.lengths),
     }
     before = {row.contender: row for row in old.rows}
     for row in new.rows:

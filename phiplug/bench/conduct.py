@@ -49,6 +49,7 @@ class Plan:
         positions: how many forced positions each backend draws at; 0 for none, and no ranking.
         seed: of the order of the rounds.
         workload: its name, where it has one.
+        delay_s: of rest before each round but the first, for machines that grow hot.
     """
 
     task: Task
@@ -62,6 +63,7 @@ class Plan:
     positions: int = POSITIONS
     seed: int = 0
     workload: str | None = None
+    delay_s: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.backends:
@@ -71,7 +73,7 @@ class Plan:
                 raise InvalidParameter(name, "the same one is named twice")
         if min(self.slots) < 1 or self.rounds < 1:
             raise InvalidParameter("slots" if min(self.slots) < 1 else "rounds", "is less than 1")
-        for name, limit in (("precision", self.precision), ("max_s", self.max_s)):
+        for name, limit in (("precision", self.precision), ("max_s", self.max_s), ("delay", self.delay_s)):
             if limit is not None and limit < 0:
                 raise InvalidParameter(name, "is less than 0")
         if not 0 <= self.positions <= POSITIONS:
@@ -150,7 +152,8 @@ class Session:
                 standing.loaded, standing.round_s = built(Loaded, answer["loaded"]), answer["seconds"]
         if all(standing.error for standing in self._standings.values()):
             raise BackendFailed("; ".join(str(standing.error) for standing in self._standings.values()))
-        return self.plan.rounds * sum(self._standings[who.backend].round_s * who.slots for who in self.plan.contenders)
+        once = sum(self._standings[who.backend].round_s * who.slots for who in self.plan.contenders)
+        return self.plan.rounds * (once + self.plan.delay_s)
 
     @property
     def total(self) -> int:
@@ -163,6 +166,8 @@ class Session:
         heat, busy, started = meters.throttled(), meters.busy_s() - time.process_time(), time.perf_counter()
         try:
             for done in itertools.count(1):
+                if done > 1 and self.plan.delay_s:
+                    time.sleep(self.plan.delay_s)
                 for contender in shuffled(self.plan, order):
                     self._round(contender)
                     advance(done <= self.plan.rounds)
@@ -195,6 +200,7 @@ class Session:
             complete=self.complete,
             others_cpu=self.others_cpu,
             throttled=self.throttled,
+            delay_s=self.plan.delay_s,
         )
 
     @property
@@ -223,7 +229,7 @@ class Session:
     def _workload(self) -> Workload:
         loaded = [standing.loaded for standing in self._standings.values() if standing.loaded]
         task = self.plan.task
-        return Workload(task.prompt_tokens, task.gen_tokens, loaded[0].prompt_sha256, self.plan.workload)
+        return Workload(task.prompt_tokens, task.gen_tokens, loaded[0].prompt_sha256, self.plan.workload, task.depth)
 
     def _row(self, contender: Contender) -> Row:
         standing = self._standings[contender.backend]

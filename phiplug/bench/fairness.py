@@ -54,9 +54,11 @@ def _work(entry: Entry, reference: Entry) -> Iterator[str]:
         and entry.row.loaded.prompt_sha256 != reference.row.loaded.prompt_sha256
     ):
         yield f"other prompt ids: {entry.row.loaded.prompt_sha256[:12]}, not {reference.row.loaded.prompt_sha256[:12]}"
-    mine, theirs = entry.run.workload.gen_tokens, reference.run.workload.gen_tokens
-    if mine != theirs:
-        yield f"{mine} generated tokens, not {theirs}"
+    mine, theirs = entry.run.workload, reference.run.workload
+    if mine.gen_tokens != theirs.gen_tokens:
+        yield f"{mine.gen_tokens} generated tokens, not {theirs.gen_tokens}"
+    if mine.depth != theirs.depth:
+        yield f"{mine.depth} tokens before the prompt, not {theirs.depth}"
 
 
 def _weights(mine: ModelIdentity, theirs: ModelIdentity) -> Iterator[str]:

@@ -130,7 +130,8 @@ def _machine(run: Run) -> dict[str, Any]:  # Any: what JSON holds
 def _benchmark(row: Row, run: Run) -> dict[str, Any]:  # Any: what JSON holds
     found = {name: figure(name, row, run.workload) for name in FIGURES}
     model = run.model_of(row)
-    workload = f"pp{run.workload.prompt_tokens}+tg{run.workload.gen_tokens}"
+    depth = f" @ d{run.workload.depth}" if run.workload.depth else ""
+    workload = f"pp{run.workload.prompt_tokens}+tg{run.workload.gen_tokens}{depth}"
     return {
         "group": f"{model.reference} {workload}",
         "name": row.contender.name,

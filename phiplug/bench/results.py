@@ -47,7 +47,7 @@ def slug(text: str) -> str:
 def work_name(run: Run) -> str:
     """Return the name of the workload, or the lengths where it has none."""
     work = run.workload
-    return work.name or f"{Path(run.model.reference).stem} {work.prompt_tokens}+{work.gen_tokens}"
+    return work.name or f"{Path(run.model.reference).stem} {work.lengths}"
 
 
 def share(run: Run, folder: Path = FOLDER) -> list[Path]:
@@ -163,7 +163,7 @@ def _is_shown(line: Line) -> bool:
 
 def _group(line: Line) -> tuple[str, str]:
     work = line.entry.run.workload
-    return work.name or f"{work.prompt_tokens} + {work.gen_tokens}", line.entry.model.reference
+    return work.name or work.lengths, line.entry.model.reference
 
 
 def _rate(line: Line, name: str) -> Summary:

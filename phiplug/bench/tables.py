@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from phiplug.bench import imported
 from phiplug.bench.compare import lines, overhead
 from phiplug.bench.fairness import disagreement, kinship, notes
-from phiplug.bench.figures import figure
+from phiplug.bench.figures import bandwidth_limit, figure
 from phiplug.bench.machines import machine_name
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def headings(runs: Sequence[Run], beside: Sequence[Imported] = ()) -> list[str]:
     """Return the columns' names: a machine only where there are several, joules only where there is a meter."""
     machine = ["machine"] if len(runs) > 1 or beside else []
     model = ["model"] if are_several([run.model_of(row) for run in runs for row in run.rows]) or beside else []
+    memory = ["MB/token", "of limit"] if any(_limit(run, row) for run in runs for row in run.rows) else []
     joules = ["J/token"] if _metered(runs) else []
     return [
         "#",
@@ -41,6 +42,7 @@ def headings(runs: Sequence[Run], beside: Sequence[Imported] = ()) -> list[str]:
         *model,
         "prefill/s",
         "decode/s",
+        *memory,
         "x first",
         "TTFT ms",
         "p50/p95/p99 ms",
@@ -73,12 +75,29 @@ def _cells(line: Line, runs: Sequence[Run], names: Sequence[str]) -> list[str]:
         *model,
         _number(run, row, "prefill_tps", "{:.1f}", quartiles=True),
         _number(run, row, "decode_tps", "{:.1f}", quartiles=True),
+        *(_memory(line) if "of limit" in names else []),
         "-" if line.reasons else interval(line.decode),
         _number(run, row, "ttft_s", "{:.0f}", 1e3),
         gaps if row.samples else "-",
         *joules,
         f"{row.peak_memory / 1e6:.0f}" if row.peak_memory else "-",
     ]
+
+
+def _memory(line: Line) -> tuple[str, str]:
+    """Say how many bytes of weights a token reads, and at what share of the rate at which memory is copied."""
+    per_token, share = line.entry.model.bytes_per_token, _share_of_limit(line.entry.run, line.entry.row)
+    return f"{per_token / 1e6:.0f}" if per_token else "-", "-" if share is None else f"{share:.0%}"
+
+
+def _limit(run: Run, row: Row) -> float | None:
+    """Return the memory's limit; that of several sequences at once, which share a reading, is not known."""
+    return bandwidth_limit(run, row) if row.contender.slots == 1 else None
+
+
+def _share_of_limit(run: Run, row: Row) -> float | None:
+    limit, median = _limit(run, row), _median(run, row, "decode_tps")
+    return median / limit if limit and median else None
 
 
 def interval(ratio: Ratio | None) -> str:
@@ -115,7 +134,11 @@ def _remarks(run: Run) -> Iterator[str]:
     )
     yield from _models(run)
     name = f"workload {work.name}: " if work.name else ""
-    yield f"{name}{work.prompt_tokens} prompt ids with SHA-256 {work.sha256[:12]}, then {work.gen_tokens} tokens"
+    before = f" after {work.depth} others" if work.depth else ""
+    ids = f"{work.prompt_tokens} prompt ids{before} with SHA-256 {work.sha256[:12]}"
+    yield f"{name}{ids}, then {work.gen_tokens} tokens"
+    if run.delay_s:
+        yield f"{run.delay_s:g} s of rest before each round"
     for backend, row in {row.contender.backend: row for row in run.rows if row.loaded}.items():
         yield f"{backend}: {about(row)}"
     yield from _draws(run)
@@ -172,8 +195,9 @@ def records(runs: Sequence[Run], beside: Sequence[Imported] = ()) -> Iterator[di
     """Yield two flat records a row: prefill and generation, in llama-bench's names where a figure is the same."""
     for line in lines(runs):
         run, row, work = line.entry.run, line.entry.row, line.entry.run.workload
-        yield {**_shared(line), **_test(run, row, "prefill_tps", n_prompt=work.prompt_tokens)}
-        yield {**_shared(line), **_test(run, row, "decode_tps", n_gen=work.gen_tokens, n_depth=work.prompt_tokens)}
+        yield {**_shared(line), **_test(run, row, "prefill_tps", n_prompt=work.prompt_tokens, n_depth=work.depth)}
+        depth = work.depth + work.prompt_tokens
+        yield {**_shared(line), **_test(run, row, "decode_tps", n_gen=work.gen_tokens, n_depth=depth)}
         names = [*_shared(line), *_test(run, row, "decode_tps")]
     if beside:
         yield from imported.records(beside, names)
@@ -216,6 +240,8 @@ def _shared(line: Line) -> dict[str, Any]:  # Any: what JSON holds
         "model_sha256": model.sha256,
         "prompt_sha256": loaded.prompt_sha256 if loaded else None,
         "bits_per_weight": model.bits_per_weight,
+        "bytes_per_token": model.bytes_per_token,
+        "share_of_limit": _share_of_limit(run, row),
         "device": loaded.device if loaded else None,
         "engine_version": loaded.version if loaded else None,
         "rank": line.rank,

@@ -23,14 +23,21 @@ class Workload:
     Attributes:
         prompt_tokens: how long the prompt is.
         gen_tokens: how many tokens are generated, end of sequence or not.
-        sha256: of the prompt's ids as little-endian 32-bit integers.
+        sha256: of the prompt's ids, with those before it, as little-endian 32-bit integers.
         name: under which it is known, or None.
+        depth: how many tokens the context holds before the prompt.
     """
 
     prompt_tokens: int
     gen_tokens: int
     sha256: str
     name: str | None = None
+    depth: int = 0
+
+    @property
+    def lengths(self) -> str:
+        """The numbers of tokens, as tables spell them: 512+128 @ d1024."""
+        return f"{self.prompt_tokens}+{self.gen_tokens}" + (f" @ d{self.depth}" if self.depth else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +202,7 @@ class Run:
         started: when, in UTC, as ISO 8601 has it.
         model: of all rows that do not name another.
         complete: whether every round was finished.
+        delay_s: of rest before each round but the first.
         rounds: how many were asked for.
         others_cpu: how many cores other processes, or other guests of a virtual machine's host, took meanwhile; None
             where that was too short to tell.
@@ -210,6 +218,7 @@ class Run:
     complete: bool = True
     others_cpu: float | None = None
     throttled: int | None = None
+    delay_s: float = 0.0
 
     def model_of(self, row: Row) -> ModelIdentity:
         """Return the weights that a row of this run had."""

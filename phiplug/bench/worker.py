@@ -22,7 +22,7 @@ from phiplug.bench.record import built
 from phiplug.bench.types import SEEDS, Loaded, Sample
 from phiplug.bench.workload import hash_of, prompt_ids
 from phiplug.engine.autotune import settle_threads
-from phiplug.errors import PhiplugError
+from phiplug.errors import BackendFailed, PhiplugError
 from phiplug.load import load_with
 from phiplug.spi import LoadOptions, Step
 from phiplug.types import Request, SamplingParams
@@ -46,10 +46,11 @@ class Task:
     gen_tokens: int
     options: LoadOptions = field(default_factory=LoadOptions)
     offline: bool = False
+    depth: int = 0
 
     def load_on(self, backend: str) -> LLM:
         """Load the model on a backend, with a context that holds the work and no more unless the user says one."""
-        context = self.options.ctx_size or max(self.prompt_tokens + self.gen_tokens, POSITIONS)
+        context = self.options.ctx_size or max(self.depth + self.prompt_tokens + self.gen_tokens, POSITIONS)
         options = replace(self.options, ctx_size=context)
         return load_with(options, self.reference, backend=backend, offline=self.offline)
 
@@ -60,7 +61,7 @@ class Worker:
     def __init__(self, task: Task, backend: str) -> None:
         self._task = task
         self._llm = task.load_on(backend)
-        self._ids = prompt_ids(self._llm.tokenizer, task.prompt_tokens)
+        self._ids = prompt_ids(self._llm.tokenizer, task.depth + task.prompt_tokens)
         self._meter = meters.energy_meter()
 
     def warm_up(self, positions: int) -> tuple[Loaded, float]:
@@ -91,9 +92,10 @@ class Worker:
         """Run the workload once, through phiplug or on the bare engine."""
         before = self._meter()
         if mode == "engine":
-            sample = bare(self._llm.engine.model, self._ids, self._task.gen_tokens)
+            sample = bare(self._llm.engine.model, self._ids, self._task.gen_tokens, depth=self._task.depth)
         else:
-            sample = through(self._llm, request(self._ids, self._task.gen_tokens), slots)
+            asked = request(self._ids, self._task.gen_tokens)
+            sample = through(self._llm, asked, slots, depth=self._task.depth)
         joules = meters.spent(before, self._meter())
         return Sample(**asdict(sample) | {"energy_j": joules})
 
@@ -115,19 +117,33 @@ def request(ids: tuple[int, ...], count: int) -> Request:
     return Request(ids, GREEDY, max_tokens=count, ignore_stop_ids=True, reuse=False)
 
 
-def through(llm: LLM, asked: Request, slots: int) -> Sample:
-    """Run one request in each of so many slots, through the whole of phiplug: engine, sampler, text."""
+def through(llm: LLM, asked: Request, slots: int, *, depth: int = 0) -> Sample:
+    """Run one request in each of so many slots, through the whole of phiplug: engine, sampler, text.
+
+    What comes before the prompt is computed first, and no part of what is measured.
+
+    Raises:
+        BackendFailed: a slot does not keep that.
+    """
+    if depth:
+        before = replace(asked, prompt_ids=asked.prompt_ids[:depth], max_tokens=1)
+        for _ in llm.engine.stream_all([before] * llm.info.slots):  # in all: another may still hold the last prompt
+            pass
+        asked = replace(asked, reuse=True)
     arrivals: list[list[float]] = [[] for _ in range(slots)]
     tokens: list[list[int]] = [[] for _ in range(slots)]
-    ends = []
+    ends, kept = [], set()
     started = time.perf_counter()
     for index, chunk in llm.engine.stream_all([asked] * slots):
         if chunk.tokens:
             arrivals[index].append(time.perf_counter() - started)
             tokens[index].extend(chunk.tokens)
-        if chunk.timings:
+        if chunk.timings and chunk.usage:
             ends.append(chunk.timings)
+            kept.add(chunk.usage.cached_tokens)
     wall_s = time.perf_counter() - started
+    if kept != {depth}:
+        raise BackendFailed(f"of {depth} tokens before the prompt this engine keeps {min(kept)}")
     texts = [end.ttft_s for end in ends if end.ttft_s is not None]
     return Sample(
         prefill_s=max(end.prefill_s for end in ends),
@@ -139,11 +155,16 @@ def through(llm: LLM, asked: Request, slots: int) -> Sample:
     )
 
 
-def bare(model: Model, ids: tuple[int, ...], count: int) -> Sample:
+def bare(model: Model, ids: tuple[int, ...], count: int, *, depth: int = 0) -> Sample:
     """Run the model with nothing around it but an argmax: what the engine could do without phiplug."""
     model.rewind(0, 0)
     size = model.info.chunk
-    pieces = [ids[start : start + size] for start in range(0, len(ids), size)]
+    pieces = [ids[start : start + size] for start in range(depth, len(ids), size)]
+    if depth:
+        before = [ids[start : min(start + size, depth)] for start in range(0, depth, size)]
+        for piece in before[:-1]:
+            model.forward([Step(0, piece, rows=0)])
+        model.forward([Step(0, before[-1])]).logits()  # waits for all of it
     started = time.perf_counter()
     for piece in pieces[:-1]:
         model.forward([Step(0, piece, rows=0)])

@@ -46,12 +46,19 @@ class BenchFlags:
     ] = None
     prompt_tokens: Annotated[
         int | None,
-        typer.Option("--prompt-tokens", min=1, rich_help_panel=WORK, help="Length of the prompt.", show_default="512"),
+        typer.Option(
+            "-p", "--prompt-tokens", min=1, rich_help_panel=WORK, help="Length of the prompt.", show_default="512"
+        ),
     ] = None
     gen_tokens: Annotated[
         int | None,
-        typer.Option("--gen-tokens", min=2, rich_help_panel=WORK, help="How many are generated.", show_default="128"),
+        typer.Option(
+            "-n", "--gen-tokens", min=2, rich_help_panel=WORK, help="How many are generated.", show_default="128"
+        ),
     ] = None
+    depth: Annotated[
+        int, typer.Option("-d", "--depth", min=0, rich_help_panel=WORK, help="Tokens in the context before the prompt.")
+    ] = 0
     slots: Annotated[
         list[int] | None,
         typer.Option("--slots", min=1, rich_help_panel=WORK, help="Sequences at once; repeat it.", show_default="1"),
@@ -69,6 +76,9 @@ class BenchFlags:
     max_minutes: Annotated[
         float, typer.Option("--max-minutes", min=0, rich_help_panel=WORK, help="The time for that.")
     ] = 10.0
+    delay: Annotated[
+        float, typer.Option("--delay", min=0, rich_help_panel=WORK, help="Seconds of rest before each further round.")
+    ] = 0.0
     engine_only: Annotated[
         bool, typer.Option("--engine-only", rich_help_panel=WORK, help="Measure the bare engine too.")
     ] = False
@@ -194,6 +204,8 @@ def _plan(load: BackendsFlags, flags: BenchFlags, plugins: Plugins) -> Plan:
         raise InvalidParameter("chat_template", "a benchmark's prompt has none", hint="drop it")
     named = load.named()
     work = workload(flags.workload, model=load.model, prompt_tokens=flags.prompt_tokens, gen_tokens=flags.gen_tokens)
+    if work.name and flags.depth:
+        raise InvalidParameter("depth", f"{work.name} begins in an empty context", hint="drop one of the two")
     found = [plugins.backend(name) for name, _ in named]
     own = found[0].default_model if found else None
     task = Task(
@@ -202,6 +214,7 @@ def _plan(load: BackendsFlags, flags: BenchFlags, plugins: Plugins) -> Plan:
         gen_tokens=work.gen_tokens,
         options=load.options(),
         offline=load.offline,
+        depth=flags.depth,
     )
     return Plan(
         task,
@@ -215,6 +228,7 @@ def _plan(load: BackendsFlags, flags: BenchFlags, plugins: Plugins) -> Plan:
         positions=flags.positions,
         seed=flags.order_seed,
         workload=work.name,
+        delay_s=flags.delay,
     )
 
 

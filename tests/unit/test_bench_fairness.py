@@ -35,6 +35,10 @@ def test_another_number_of_tokens_is_said():
     assert between(run(row(), workload=replace(WORK, gen_tokens=9)), run(row())) == ["9 generated tokens, not 5"]
 
 
+def test_another_depth_is_said():
+    assert between(run(row(), workload=replace(WORK, depth=9)), run(row())) == ["9 tokens before the prompt, not 0"]
+
+
 def test_another_format_of_as_many_bits_may_be_ranked_and_of_fewer_may_not():
     folder = replace(MODEL, format="folder", sha256="f" * 64)
     assert between(run(row(), model=replace(folder, bits_per_weight=4.01)), run(row())) == []

@@ -19,7 +19,7 @@ from phiplug.bench.identity import identity_of
 from phiplug.bench.types import SEEDS
 from phiplug.bench.worker import GREEDY, Task, Worker, bare, serve, through
 from phiplug.bench.workload import hash_of, prompt_ids
-from phiplug.errors import InvalidParameter, NotInstalled
+from phiplug.errors import BackendFailed, InvalidParameter, NotInstalled
 from phiplug.load import load
 from phiplug.models.cache import FileCache
 from phiplug.spi import LoadOptions, ModelFiles
@@ -102,6 +102,28 @@ def test_several_slots_give_a_sequence_each_and_all_of_its_tokens(toy):
     assert [len(times) for times in found.arrivals_s] == [6, 6]
     assert found.prefill_s <= found.wall_s
     assert all(list(times) == sorted(times) for times in found.arrivals_s)
+
+
+def test_what_comes_before_the_prompt_is_computed_and_not_measured(toy):
+    ids, steps = prompt_ids(toy.tokenizer, 70), []
+    forward = toy.engine.model.forward
+    toy.engine.model.forward = lambda asked: steps.append(sum(len(step.tokens) for step in asked)) or forward(asked)
+    asked = Request(ids, GREEDY, max_tokens=6, ignore_stop_ids=True, reuse=False)
+    whole = through(toy, asked, 1)
+    steps.clear()
+    deep = through(toy, asked, 1, depth=50)
+    assert steps[:2] == [50, 50]  # in both slots: what the other held of the last prompt would be reused
+    assert sum(steps[2:]) == 20 + 5
+    assert (deep.output, [len(times) for times in deep.arrivals_s]) == (whole.output, [6])
+    assert bare(toy.engine.model, ids, 6, depth=50).output == whole.output
+    assert through(toy, asked, 2, depth=50).output == through(toy, asked, 2).output
+
+
+def test_an_engine_that_does_not_keep_what_comes_before_is_told(toy):
+    toy.engine.model.rewind = lambda slot, length, real=toy.engine.model.rewind: real(slot, min(length, 10))
+    ids = prompt_ids(toy.tokenizer, 70)
+    with pytest.raises(BackendFailed, match="of 50 tokens before the prompt this engine keeps 10"):
+        through(toy, Request(ids, GREEDY, max_tokens=6, ignore_stop_ids=True, reuse=False), 1, depth=50)
 
 
 def orders(*more):

@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from measured import HARDWARE, LOADED, MODEL, row, run, sample
+from measured import HARDWARE, LOADED, MODEL, WORK, row, run, sample
 
 from phiplug.bench import charts, tables
 from phiplug.bench.charts import Bar, Curve
@@ -40,7 +40,7 @@ def test_the_table_has_a_line_for_each_row_and_a_star_for_what_may_not_be_ranked
 def test_one_run_needs_no_column_of_machines():
     assert "machine" not in tables.headings([RUN])
     assert tables.cells([RUN])[1] == [
-        *("2", "b", "100.0 [100.0, 100.0]", "50.0 [50.0, 50.0]", "0.500 [0.500, 0.500]"),
+        *("2", "b", "100.0 [100.0, 100.0]", "50.0 [50.0, 50.0]", "0", "12%", "0.500 [0.500, 0.500]"),
         *("100", "20.0/20.0/20.0", "5"),
     ]
 
@@ -85,6 +85,25 @@ def test_the_remarks_say_what_a_reader_must_know():
     assert "a: decoding through phiplug over the bare engine: 0.500 [0.500, 0.500]" in said
 
 
+def test_the_memorys_limit_has_columns_where_it_is_known():
+    names = tables.headings([RUN])
+    assert names[names.index("MB/token") + 1] == "of limit"
+    shown = [line[names.index("of limit")] for line in tables.cells([RUN])]
+    assert shown == ["25%", "12%", "50%", "-"]  # of 400 a second; several sequences share a reading
+    big = run(row(), model=replace(MODEL, bytes_per_token=96_576_768))
+    assert tables.cells([big])[0][tables.headings([big]).index("MB/token")] == "97"
+    on_card = run(row(loaded=replace(LOADED, device="cuda:0")))
+    assert "of limit" not in tables.headings([on_card])
+
+
+def test_depth_and_rest_are_said_and_counted():
+    deep = run(row(), workload=replace(WORK, depth=100), delay_s=2.0)
+    said = tables.remarks([deep])
+    assert "10 prompt ids after 100 others with SHA-256 bbbbbbbbbbbb, then 5 tokens" in said
+    assert "2 s of rest before each round" in said
+    assert [each["n_depth"] for each in tables.records([deep])] == [100, 110]
+
+
 def test_energy_has_a_column_where_there_is_a_meter():
     metered = run(replace(row(), samples=(replace(sample(), energy_j=10.0),)))
     assert "J/token" in tables.headings([metered])
@@ -118,7 +137,7 @@ def test_csv_and_jsonl_hold_the_same_records():
 
 def test_a_row_that_failed_is_in_every_form():
     failed = run(row("a"), replace(row("b"), samples=(), loaded=None, peak_memory=None, error="b: no"))
-    assert tables.cells([failed])[1] == ["*", "b", "-", "-", "-", "-", "-", "-"]
+    assert tables.cells([failed])[1] == ["*", "b", "-", "-", "0", "-", "-", "-", "-", "-"]
     assert "b: no" in tables.as_csv([failed])
     assert "b: no" in page([failed])
 

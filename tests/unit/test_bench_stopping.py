@@ -39,6 +39,13 @@ class Scripted:
         return {"sample": asdict(taken), "cpu_s": 0.0, "peak_memory": 1, "device_memory": None}
 
 
+def test_rounds_rest_between_one_another(measured, monkeypatch):
+    rests = []
+    monkeypatch.setattr(conduct.time, "sleep", rests.append)
+    measured(("10", "20"), 0.0, rounds=3, delay_s=5.0)
+    assert rests == [5.0, 5.0]
+
+
 @pytest.fixture
 def measured(monkeypatch):
     """What measures with scripted workers, and returns the run and how often it told of a round."""
