@@ -104,7 +104,8 @@ def redrawn(old: Sequence[str], new: Sequence[str], width: int, height: int) -> 
         return "\n".join([new[first][len(old[first]) :], *new[first + 1 :]])
     first = min(first, max(len(new) - 1, 0))
     up = sum(_rows(line, width) for line in old[first:]) - 1
-    return ("\r" + (f"\x1b[{up}A" if up > 0 else "") + "\x1b[J") + "\n".join(new[first:])
+    erased = "\r\x1b[K" + "\x1b[A\x1b[K" * up  # row by row: tmux keeps what is erased all at once from the top row on
+    return erased + "\n".join(new[first:])
 
 
 def _reachable(lines: Sequence[str], width: int, height: int) -> int:

@@ -34,11 +34,6 @@ def fib(n):
 ```
 > said by somebody who is long
 
-| Tea | Minutes |
-|-----|--------:|
-| Green | 2 |
-| Black | 10 |
-
 ---
 <b>html</b> ![pic](x.png) https://example.org/a/very/long/path
 """
@@ -65,15 +60,16 @@ def fib(n):
 ▌ said by somebody who
 ▌ is long
 
- Tea    Minutes
- ──────────────
- Green        2
- Black       10
-
 ────────────────────────
 <b>html</b> !pic (x.png)
 https://example.org/a/very/long/path"""
-LINES = WANTED.splitlines()
+TABLE = """\
+| Tea | Minutes |
+|-----|--------:|
+| Green | 2 |
+| Black | **10** |
+
+"""
 
 
 @pytest.fixture
@@ -90,7 +86,15 @@ def shown(text, console, width=24):
 
 
 def test_each_kind_of_block_is_readable_at_a_narrow_edge(console):
-    assert shown(TEXT, console) == LINES
+    assert shown(TEXT, console) == WANTED.splitlines()
+
+
+def test_a_table_has_its_columns(console):
+    head, rule, *rows = shown(TABLE, console)
+    assert head.split() == ["Tea", "Minutes"]
+    assert set(rule.strip()) <= {"─", "━"}  # by the version of rich
+    assert [row.split() for row in rows] == [["Green", "2"], ["Black", "10"]]
+    assert {len(line) for line in (head, *rows)} == {len(head)}  # to the right
 
 
 @pytest.mark.parametrize(
@@ -129,16 +133,16 @@ class Screen:
         self.column = 0
 
     def send(self, output):
-        for part in re.findall(r"\x1b\[\d*[AJ]|\x1b\[[\d;]*m|[^\x1b]", output):
+        for part in re.findall(r"\x1b\[\d*[AK]|\x1b\[[\d;]*m|[^\x1b]", output):
             self.obey(part)
 
     def obey(self, part):
         if part.endswith("m") and part[0] == "\x1b":
             return
         if part.endswith("A") and part[0] == "\x1b":
-            self.at = max(self.at - int(part[2:-1]), len(self.rows) - self.height, 0)
-        elif part.endswith("J") and part[0] == "\x1b":
-            self.rows[self.at :] = [self.rows[self.at][: self.column]]
+            self.at = max(self.at - 1, len(self.rows) - self.height, 0)
+        elif part.endswith("K") and part[0] == "\x1b":
+            self.rows[self.at] = self.rows[self.at][: self.column]
         elif part == "\r":
             self.column = 0
         elif part == "\n" or self.column == self.width:
@@ -161,13 +165,15 @@ def streamed(text, console, size, *, width=24, height=50):
         screen.send(stream.feed(text[at : at + size]))
         stream._next = -1.0
     screen.send(stream.end())
-    return [row.rstrip() for row in screen.rows]
+    assert screen.at == len(screen.rows) - 1 or not any(screen.rows[screen.at + 1 :])
+    return [row.rstrip() for row in screen.rows[: screen.at + 1]]
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 10_000])
 def test_pieces_of_any_size_end_as_the_whole_text(console, size):
-    rows = [line[at : at + 24].rstrip() for line in LINES for at in range(0, max(len(line), 1), 24)]
-    assert streamed(TEXT, console, size) == rows
+    lines = shown(TABLE + TEXT, console)
+    rows = [line[at : at + 24].rstrip() for line in lines for at in range(0, max(len(line), 1), 24)]
+    assert streamed(TABLE + TEXT, console, size) == rows
 
 
 def test_a_list_that_is_longer_than_the_screen_is_whole(console):
