@@ -213,9 +213,11 @@ def phiplug(
 
 
 def complain(error: PhiplugError) -> None:
-    """Print an error as one line on stderr, with its class for scripts to look for."""
-    typer.secho("error: ", fg="red", bold=True, err=True, nl=False, color=_color())
-    typer.secho(f"{with_flags(str(error))} [{type(error).__name__}]", err=True)
+    """Print an error as one line on stderr, with its class for scripts to look for; on a terminal words wrap."""
+    begin = "error:"
+    text = _broken(f"{begin} {with_flags(str(error))} [{type(error).__name__}]")
+    typer.secho(begin, fg="red", bold=True, err=True, nl=False, color=_color())
+    typer.secho(text.removeprefix(begin), err=True)
 
 
 def note(text: str, *, hang: int = 0) -> None:
@@ -223,12 +225,17 @@ def note(text: str, *, hang: int = 0) -> None:
 
     What a broken line goes on with begins in column `hang`.
     """
-    if sys.stderr is not None and sys.stderr.isatty():
-        wrapper = textwrap.TextWrapper(shutil.get_terminal_size().columns, break_long_words=False)
-        wrapper.break_on_hyphens = False  # a flag stays whole
-        wrapper.subsequent_indent = " " * hang
-        text = "\n".join(map(wrapper.fill, text.split("\n")))
-    typer.secho(text, dim=True, err=True, color=_color())
+    typer.secho(_broken(text, hang), dim=True, err=True, color=_color())
+
+
+def _broken(text: str, hang: int = 0) -> str:
+    """Return a text for stderr, whose lines break between words on a terminal."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        return text
+    wrapper = textwrap.TextWrapper(shutil.get_terminal_size().columns, break_long_words=False)
+    wrapper.break_on_hyphens = False  # a flag stays whole
+    wrapper.subsequent_indent = " " * hang
+    return "\n".join(map(wrapper.fill, text.split("\n")))
 
 
 def as_phiplug_error(error: Exception) -> PhiplugError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -15,12 +16,12 @@ DASHES = ("-b", "toy", "-n", "5", "--seed", "1", "--logit-bias", "45=1000")  # a
 RULE, WRITTEN = "─" * 80, "-----"
 
 
-def on_terminal(*arguments, stdin="", **variables):
-    """Return what a terminal of 80 columns is sent."""
+def on_terminal(*arguments, stdin="", code=0, **variables):
+    """Return what a terminal of 80 columns is sent: stdout, or the error where the command ends with another code."""
     near, far = os.openpty()
     env = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "CI": "1", "PYTHONIOENCODING": "utf-8", **variables}
     with subprocess.Popen(
-        [*PROGRAM, *arguments], stdin=subprocess.PIPE, stdout=far, stderr=subprocess.DEVNULL, env=env
+        [*PROGRAM, *arguments], stdin=subprocess.PIPE, stdout=far, stderr=far if code else subprocess.DEVNULL, env=env
     ) as process:
         os.close(far)
         process.stdin.write(stdin.encode())
@@ -32,7 +33,7 @@ def on_terminal(*arguments, stdin="", **variables):
         except OSError:  # what Linux says when the other end is closed
             pass
     os.close(near)
-    assert process.returncode == 0
+    assert process.returncode == code
     return sent.decode()
 
 
@@ -58,3 +59,12 @@ def test_chat_shows_it_as_it_is_written_where_that_is_wanted():
 
 def test_a_pipe_gets_it_as_it_is_written(phiplug):
     assert phiplug("run", "hello", *DASHES).out == f"{WRITTEN}\n"
+
+
+def test_the_words_of_an_error_wrap():
+    sent = on_terminal("models", "info", "no-such-model-anywhere", code=1, COLUMNS="40")
+    lines = [re.sub(r"\x1b\[[\d;]*m", "", line) for line in sent.split("\r\n")]
+    assert lines[0].startswith("error: ")
+    assert len(lines) > 2
+    assert all(len(line) <= 40 for line in lines)
+    assert lines[-2].endswith("[ModelNotFound]")
