@@ -77,7 +77,7 @@ FORMS = {
     "5,000 properties": (
         "schema",
         json.dumps({"type": "object", "properties": {f"p{at}": {} for at in range(5000)}}),
-        "items; max is",
+        "too large: there are too many rules",
     ),
     "Lark without a rule": ("grammar", "start: foo", 'unknown name: "foo"'),
     "GBNF without a rule": ("grammar", "root ::= foo", "line 1, column 10: Rule 'foo' not found"),
