@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-PAUSE_S = 0.04
-"""So long nothing is drawn after something was, and four times as long as drawing took."""
+PAUSE_S = 0.05
+SHARE = 0.1
+"""After a drawing nothing is drawn for so long, or longer: the answer waits for at most this share of the time."""
 
 _UNDECIDED = re.compile(r" {0,3}(?:[-=*_+#>~`]{1,3}|\d{1,3}[.)]?) ?")
 _ROW = re.compile(r" {0,3}\|")
@@ -52,7 +53,7 @@ class StreamedMarkdown:
             return ""
         drawn = self._draw(settled(self._text))
         now = self._clock()
-        self._next = now + max(PAUSE_S, 4 * (now - begun))
+        self._next = now + max(PAUSE_S, (now - begun) / SHARE)
         return drawn
 
     def end(self) -> str:

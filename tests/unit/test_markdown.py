@@ -201,6 +201,21 @@ def test_pieces_that_come_faster_than_the_eye_are_drawn_together(console):
     assert stream.end() == "d"
 
 
+def test_drawing_takes_at_most_a_tenth_of_the_time(console):
+    now = [0.0]
+
+    def size():
+        now[0] += 1.0  # drawing takes a second
+        return os.terminal_size((24, 50))
+
+    stream = StreamedMarkdown(console, size, lambda: now[0])
+    assert stream.feed("a") == "a"
+    now[0] = 10.9
+    assert stream.feed("b") == ""
+    now[0] = 11.0
+    assert stream.feed("c") == "bc"
+
+
 @pytest.mark.parametrize(
     ("text", "kept"),
     [
