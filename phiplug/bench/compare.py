@@ -7,8 +7,8 @@ A regression is judged between two runs of one hardware id, one model, one workl
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from phiplug.bench.fairness import Entry, reasons
@@ -19,6 +19,7 @@ from phiplug.errors import InvalidParameter
 if TYPE_CHECKING:
     from phiplug.bench.types import Row, Run
 
+Group = tuple[int, str, str]
 MADS = 3  # how many median absolute deviations of the old rounds a new median may be slower
 
 
@@ -32,6 +33,7 @@ class Line:
         reasons: why it may not be ranked; empty where it may.
         prefill: its prefill rate over the reference's, or None where either has none.
         decode: the same for decoding.
+        group: slots, lengths and cell: among those that have the same, rows are ranked.
     """
 
     entry: Entry
@@ -39,13 +41,22 @@ class Line:
     reasons: tuple[str, ...]
     prefill: Ratio | None
     decode: Ratio | None
+    group: Group = (1, "", "")
 
 
 def lines(runs: Sequence[Run]) -> list[Line]:
-    """Set every row of the runs beside the first usable one with as many slots, in the order that they have."""
+    """Set every row of the runs beside the first usable one of its group, in the order that they have."""
+    cells = any(run.grid for run in runs)
     entries = [Entry(run, row) for run in runs for row in run.rows]
-    found = [_line(entry, _reference(entry, entries)) for entry in entries]
-    return [Line(line.entry, _rank(line, found), line.reasons, line.prefill, line.decode) for line in found]
+    groups: dict[Group, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(_group(entry, cells=cells), []).append(entry)
+    found = [_line(entry, _group(entry, cells=cells), groups) for entry in entries]
+    return [replace(line, rank=_rank(line, found)) for line in found]
+
+
+def _group(entry: Entry, *, cells: bool) -> Group:
+    return entry.row.contender.slots, entry.run.workload.lengths, entry.run.cell if cells else ""
 
 
 def overhead(run: Run) -> dict[str, Ratio]:
@@ -121,25 +132,20 @@ def _require_comparable(old: Run, new: Run) -> None:
 
 
 def _reference(entry: Entry, entries: Sequence[Entry]) -> Entry:
-    """The first entry that went through phiplug with as many slots, else the entry itself."""
-    slots = entry.row.contender.slots
-    return next(
-        (
-            other
-            for other in entries
-            if other.row.contender.mode == "phiplug" and other.row.contender.slots == slots and other.row.samples
-        ),
-        entry,
-    )
+    """The first entry of a group that went through phiplug, else the entry itself."""
+    through = (other for other in entries if other.row.contender.mode == "phiplug" and other.row.samples)
+    return next(through, entry)
 
 
-def _line(entry: Entry, reference: Entry) -> Line:
+def _line(entry: Entry, group: Group, groups: Mapping[Group, Sequence[Entry]]) -> Line:
+    reference = _reference(entry, groups[group])
     return Line(
         entry,
         None,
         tuple(reasons(entry, reference)),
         rate_over(entry, reference, "prefill_tps"),
         rate_over(entry, reference),
+        group,
     )
 
 
@@ -159,16 +165,12 @@ def rate_over(entry: Entry, reference: Entry, name: str = "decode_tps") -> Ratio
 def _rank(line: Line, all_lines: Sequence[Line]) -> int | None:
     if not _ranked(line):
         return None
-    rivals = [other for other in all_lines if _ranked(other) and _slots(other) == _slots(line)]
+    rivals = [other for other in all_lines if _ranked(other) and other.group == line.group]
     return 1 + sum(_speed(other) > _speed(line) for other in rivals)
 
 
 def _ranked(line: Line) -> bool:
     return not line.reasons and line.decode is not None and line.entry.row.contender.mode == "phiplug"
-
-
-def _slots(line: Line) -> int:
-    return line.entry.row.contender.slots
 
 
 def _speed(line: Line) -> float:

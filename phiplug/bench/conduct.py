@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from phiplug.bench import meters
@@ -78,6 +79,13 @@ class Plan:
                 raise InvalidParameter(name, "is less than 0")
         if not 0 <= self.positions <= POSITIONS:
             raise InvalidParameter("positions", f"{self.positions} is outside [0, {POSITIONS}]")
+
+    @property
+    def cell(self) -> str:
+        """Its place in a grid, beside the lengths: the model, and the threads where they are fixed."""
+        threads = self.task.options.threads
+        fixed = f", {threads} thread{'s' if threads > 1 else ''}" if threads else ""
+        return PurePath(self.task.reference).name + fixed
 
     def reference_of(self, backend: str) -> str:
         """Return what names the model that a backend is to load."""
@@ -201,6 +209,7 @@ class Session:
             others_cpu=self.others_cpu,
             throttled=self.throttled,
             delay_s=self.plan.delay_s,
+            cell=self.plan.cell,
         )
 
     @property

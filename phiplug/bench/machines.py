@@ -1,4 +1,4 @@
-"""Calls a machine by its chip, as people do; its id is added only where two machines are called alike."""
+"""Calls a machine by its chip, as people do, and a run by what tells it from those beside it."""
 
 from __future__ import annotations
 
@@ -26,9 +26,34 @@ def shortened(name: str) -> str:
 
 
 def machine_name(run: Run, runs: Sequence[Run]) -> str:
-    """Return the chip, with the id's beginning where another machine has it too, and runs of one machine by order."""
+    """Return the chip, the id's beginning where another machine has it too, and an order where a run repeats one."""
     name = chip(run)
     if any(chip(other) == name and other.hardware.id != run.hardware.id for other in runs):
         name += f" {run.hardware.id[:6]}"
-    same = [other for other in runs if other.hardware.id == run.hardware.id]
-    return name + (f" run {1 + next(i for i, other in enumerate(runs) if other is run)}" if len(same) > 1 else "")
+    same = [other for other in runs if other is run or _repeats(other, run)]
+    return name + (f" run {1 + next(i for i, other in enumerate(same) if other is run)}" if len(same) > 1 else "")
+
+
+def are_several(runs: Sequence[Run]) -> bool:
+    """Whether the machines' names tell runs apart."""
+    return len({machine_name(run, runs) for run in runs}) > 1
+
+
+def work_name(run: Run, runs: Sequence[Run]) -> str:
+    """Return the lengths and the cell, as far as the runs differ in them."""
+    lengths = [run.workload.lengths] if len({each.workload.lengths for each in runs}) > 1 else []
+    cells = [run.cell] if any(each.grid for each in runs) and len({each.cell for each in runs}) > 1 else []
+    return ", ".join(lengths + cells)
+
+
+def run_name(run: Run, runs: Sequence[Run]) -> str:
+    """Return what tells a run from the others: the machine, the lengths, the cell; nothing for a run that is alone."""
+    machine = machine_name(run, runs) if are_several(runs) else ""
+    return ", ".join(filter(None, (machine, work_name(run, runs))))
+
+
+def _repeats(run: Run, other: Run) -> bool:
+    """Whether two runs of one machine measured the same of the same."""
+    places = [(each.hardware.id, each.workload.lengths, each.cell) for each in (run, other)]
+    contenders = [{row.contender for row in each.rows} for each in (run, other)]
+    return places[0] == places[1] and not contenders[0].isdisjoint(contenders[1])

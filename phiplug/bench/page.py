@@ -17,13 +17,14 @@ from phiplug.bench.fairness import notes
 from phiplug.bench.figures import bandwidth_limit, figure, gaps, quantile
 from phiplug.bench.html import rendered
 from phiplug.bench.imported import PROGRAM
-from phiplug.bench.machines import machine_name
+from phiplug.bench.machines import run_name
 
 if TYPE_CHECKING:
     from phiplug.bench.compare import Line
     from phiplug.bench.imported import Imported, Record
     from phiplug.bench.types import Row, Run
 
+CURVES = 8  # more in one picture nobody tells apart
 QUANTILES = 101  # points of a distribution's curve
 
 
@@ -35,6 +36,8 @@ def page(runs: Sequence[Run], beside: Sequence[Imported] = ()) -> str:
         "report.html",
         {
             "runs": runs,
+            "machines": list({repr(run.hardware): run.hardware for run in runs}.values()),
+            "works": works(runs),
             "headline": headline(found),
             "left": tables.LEFT,
             "headings": tables.headings(runs, beside),
@@ -42,7 +45,7 @@ def page(runs: Sequence[Run], beside: Sequence[Imported] = ()) -> str:
             "remarks": tables.remarks(runs, beside),
             "about": [(run, row) for run in runs for row in _one_a_backend(run)],
             "said": tables.about,
-            "named": machine_name,
+            "named": run_name,
             "pictures": [
                 (name, Markup(svg), note)  # noqa: S704  escaped as they are drawn
                 for name, svg, note in _pictures(runs, beside)
@@ -51,15 +54,28 @@ def page(runs: Sequence[Run], beside: Sequence[Imported] = ()) -> str:
     )
 
 
+def works(runs: Sequence[Run]) -> str:
+    """Say what was measured: of one work in words, of several in their short spelling."""
+    first, *others = list({run.workload.lengths: run.workload for run in runs}.values())
+    if others:
+        return f"Prompt + generated tokens: {', '.join(each.lengths for each in (first, *others))}"
+    name = f"Workload {first.name}: " if first.name else ""
+    before = f" after {first.depth} others" if first.depth else ""
+    return f"{name}{first.prompt_tokens} prompt tokens{before}, then {first.gen_tokens} generated ones"
+
+
 def headline(found: Sequence[Line]) -> str:
     """Say in one sentence what the page shows: the fastest of what may be ranked, and by how much."""
     ranked = sorted((line for line in found if line.rank and line.decode), key=lambda line: line.rank or 0)
-    beside = [line for line in ranked if line.entry.row.contender.slots == 1]
+    single = [line for line in ranked if line.entry.row.contender.slots == 1]
+    beside = next((same for line in single if len(same := [x for x in single if x.group == line.group]) > 1), single)
     if len(beside) < 2 or not (beside[0].decode and beside[1].decode):
         refused = any(line.reasons for line in found)
         return "Nothing here may be ranked beside anything else; the notes say why." if refused else ""
     first, second = beside[:2]
     mine, theirs, where = _named(first, found), _named(second, found), _circumstances(first, second)
+    if first.group != second.group:
+        return ""
     ratio = rate_over(first.entry, second.entry)
     if ratio is None or math.isinf(ratio.high):
         return f"There are too few rounds to say whether {mine} or {theirs} decodes faster{where}."
@@ -98,7 +114,7 @@ def _pictures(runs: Sequence[Run], beside: Sequence[Imported]) -> list[tuple[str
         svg = charts.lines("Throughput over slots", over_slots, x_name="sequences at once", y_name="tokens/s, together")
         found.append(("Throughput against slots", svg, "Decoding, all sequences together; medians."))
     waits = _waits(runs)
-    if waits:
+    if waits and len(waits) <= CURVES:
         svg = charts.distributions("Time between tokens", waits, x_name="milliseconds between one token and the next")
         note = "How many of the tokens came within so many milliseconds of the one before, over all rounds."
         found.append(("Time between tokens", svg, note))
@@ -152,7 +168,7 @@ def _over_slots(runs: Sequence[Run]) -> list[Curve]:
             points = [(row.contender.slots, figure("decode_tps", row, run.workload)) for row in rows]
             known = tuple((float(slots), summary.median) for slots, summary in points if summary)
             if len(known) > 1:
-                label = f"{backend}, {machine_name(run, runs)}" if len(runs) > 1 else backend
+                label = ", ".join(filter(None, (backend, run_name(run, runs))))
                 curves.append(Curve(label, known, _colour(rows[0], runs), index % 3))
     return curves
 
@@ -163,7 +179,7 @@ def _waits(runs: Sequence[Run]) -> list[Curve]:
         waits = [1e3 * gap for sample in row.samples for gap in gaps(sample)]
         if waits and row.contender.mode == "phiplug":
             shares = [index / (QUANTILES - 1) for index in range(QUANTILES)]
-            label = f"{row.contender.name}, {machine_name(run, runs)}" if len(runs) > 1 else row.contender.name
+            label = ", ".join(filter(None, (row.contender.name, run_name(run, runs))))
             points = tuple((quantile(waits, share), share) for share in shares)
             curves.append(Curve(label, points, _colour(row, runs), runs.index(run) % 3))
     return curves
@@ -186,12 +202,12 @@ def _colour(row: Row, runs: Sequence[Run]) -> int:
 def _where(run: Run, row: Row, runs: Sequence[Run]) -> str:
     """Say what a bar's label has below its name: the device, and the machine and the file where there are several."""
     known = [row.loaded.device] if row.loaded else []
-    known += [machine_name(run, runs)] if len(runs) > 1 else []
-    several = tables.are_several([each.model_of(other) for each in runs for other in each.rows])
+    known += filter(None, [run_name(run, runs)])
+    several = tables.are_several_files([each.model_of(other) for each in runs for other in each.rows])
     return ", ".join([*known, *([run.model_of(row).reference] if several else [])])
 
 
 def _named(line: Line, found: Sequence[Line]) -> str:
     runs = list({id(each.entry.run): each.entry.run for each in found}.values())
-    name = line.entry.row.contender.name
-    return f"{name} ({machine_name(line.entry.run, runs)})" if len(runs) > 1 else name
+    where = run_name(line.entry.run, runs)
+    return line.entry.row.contender.name + (f" ({where})" if where else "")

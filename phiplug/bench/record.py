@@ -10,7 +10,7 @@ import json
 import math
 import statistics
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -29,43 +29,59 @@ PYTEST_BENCHMARK = "5.3.1"  # the version whose schema this is
 T = TypeVar("T")
 
 
-def save(run: Run, path: Path) -> None:
-    """Write a run as JSON.
+def save(runs: Run | Sequence[Run], path: Path) -> None:
+    """Write a run, or those of a grid, as JSON.
 
     Raises:
         InvalidParameter: the file cannot be written.
     """
-    write_text("output", path, json.dumps(as_json(run), indent=1, ensure_ascii=False) + "\n")
+    write_text("output", path, json.dumps(as_json(runs), indent=1, ensure_ascii=False) + "\n")
 
 
 def load(path: Path) -> Run:
-    """Read a run.
+    """Read a file of one run.
+
+    Raises:
+        InvalidParameter: as `load_all`, and where there are several.
+    """
+    run, *others = load_all(path)
+    if others:
+        raise InvalidParameter("run", f"{path} holds {1 + len(others)} runs, and one is wanted")
+    return run
+
+
+def load_all(path: Path) -> list[Run]:
+    """Read the runs of a file.
 
     Raises:
         InvalidParameter: the file cannot be read, is none of ours, or was written by a newer version.
     """
     try:
-        value = json.loads(read_text("run", path))
-        schema, body = value["phiplug"]["schema"], value["phiplug"]["run"]
+        ours = json.loads(read_text("run", path))["phiplug"]
+        schema, bodies = ours["schema"], ours["runs"] if "runs" in ours else [ours["run"]]
+        bodies = [bodies[0], *bodies[1:]]
     except (ValueError, LookupError, TypeError, RecursionError):
         raise InvalidParameter("run", f"{path} is no run of `phiplug bench`") from None
     if schema != SCHEMA:
         raise InvalidParameter("run", f"{path} has schema {schema!r}, and this phiplug reads {SCHEMA}")
     try:
-        return built(Run, body)
+        return [built(Run, body) for body in bodies]
     except (ValueError, LookupError, TypeError) as error:
         raise InvalidParameter("run", f"{path} is damaged: {error}") from None
 
 
-def as_json(run: Run) -> dict[str, Any]:  # Any: what JSON holds
+def as_json(runs: Run | Sequence[Run]) -> dict[str, Any]:  # Any: what JSON holds
     """Return what is written: pytest-benchmark's five keys, and ours."""
+    every = [runs] if isinstance(runs, Run) else list(runs)
+    first = every[0]
+    kept = {"run": asdict(first)} if len(every) == 1 else {"runs": [asdict(run) for run in every]}
     return {
-        "machine_info": _machine(run),
-        "commit_info": {"id": "unversioned", "time": run.started, "dirty": False, "branch": "(unknown)"},
-        "benchmarks": [_benchmark(row, run) for row in run.rows if row.samples],
-        "datetime": run.started,
+        "machine_info": _machine(first),
+        "commit_info": {"id": "unversioned", "time": first.started, "dirty": False, "branch": "(unknown)"},
+        "benchmarks": [_benchmark(row, run) for run in every for row in run.rows if row.samples],
+        "datetime": first.started,
         "version": PYTEST_BENCHMARK,
-        "phiplug": {"schema": SCHEMA, "run": asdict(run)},
+        "phiplug": {"schema": SCHEMA, **kept},
     }
 
 

@@ -18,7 +18,7 @@ from phiplug.bench import imported
 from phiplug.bench.compare import lines, overhead
 from phiplug.bench.fairness import disagreement, kinship, notes
 from phiplug.bench.figures import bandwidth_limit, figure
-from phiplug.bench.machines import machine_name
+from phiplug.bench.machines import are_several, machine_name, run_name, work_name
 
 if TYPE_CHECKING:
     from phiplug.bench.compare import Line
@@ -26,18 +26,20 @@ if TYPE_CHECKING:
     from phiplug.bench.intervals import Ratio
     from phiplug.bench.types import ModelIdentity, Row, Run
 
-LEFT = ("#", "machine", "engine", "model")  # columns of texts; the others hold numbers
+LEFT = ("#", "machine", "work", "engine", "model")  # columns of texts; the others hold numbers
 
 
 def headings(runs: Sequence[Run], beside: Sequence[Imported] = ()) -> list[str]:
     """Return the columns' names: a machine only where there are several, joules only where there is a meter."""
-    machine = ["machine"] if len(runs) > 1 or beside else []
-    model = ["model"] if are_several([run.model_of(row) for run in runs for row in run.rows]) or beside else []
+    machine = ["machine"] if are_several(runs) or beside else []
+    work = ["work"] if any(work_name(run, runs) for run in runs) else []
+    model = ["model"] if are_several_files([run.model_of(row) for run in runs for row in run.rows]) or beside else []
     memory = ["MB/token", "of limit"] if any(_limit(run, row) for run in runs for row in run.rows) else []
     joules = ["J/token"] if _metered(runs) else []
     return [
         "#",
         *machine,
+        *work,
         "engine",
         *model,
         "prefill/s",
@@ -51,7 +53,7 @@ def headings(runs: Sequence[Run], beside: Sequence[Imported] = ()) -> list[str]:
     ]
 
 
-def are_several(models: Sequence[ModelIdentity]) -> bool:
+def are_several_files(models: Sequence[ModelIdentity]) -> bool:
     """Whether they are not all one file."""
     return len({model.sha256 for model in models}) > 1
 
@@ -65,12 +67,14 @@ def cells(runs: Sequence[Run], beside: Sequence[Imported] = ()) -> list[list[str
 def _cells(line: Line, runs: Sequence[Run], names: Sequence[str]) -> list[str]:
     run, row = line.entry.run, line.entry.row
     machine = [machine_name(run, runs)] if "machine" in names else []
+    work = [work_name(run, runs)] if "work" in names else []
     model = [run.model_of(row).reference] if "model" in names else []
     joules = [_number(run, row, "energy_j_per_token", "{:.2f}")] if _metered(runs) else []
     gaps = "/".join(_number(run, row, f"itl_{which}_s", "{:.1f}", 1e3) for which in ("p50", "p95", "p99"))
     return [
         _place(line),
         *machine,
+        *work,
         row.contender.name,
         *model,
         _number(run, row, "prefill_tps", "{:.1f}", quartiles=True),
@@ -116,12 +120,17 @@ def interval(ratio: Ratio | None) -> str:
 def remarks(runs: Sequence[Run], beside: Sequence[Imported] = ()) -> list[str]:
     """Return, as sentences, what a reader of the table must know: work, weights, engines, refusals, disturbances."""
     said = ["rates: median [quartiles] of the rounds; x first: ratio [99% interval]"]
-    for run in runs:
-        said += [f"{machine_name(run, runs)}: {text}" if len(runs) > 1 else text for text in _remarks(run)]
+    told = [list(_remarks(run)) for run in runs]
+    everywhere = [text for text in told[0] if all(text in each for each in told)]
+    said += everywhere
+    for run, texts in zip(runs, told, strict=True):
+        name = run_name(run, runs)
+        said += [f"{name}: {text}" if name else text for text in texts if text not in everywhere]
     for line in lines(runs):
         if line.reasons:
-            machine = f", {machine_name(line.entry.run, runs)}," if len(runs) > 1 else ""
-            said.append(f"* {line.entry.row.contender.name}{machine} is not ranked: {'; '.join(line.reasons)}")
+            name = run_name(line.entry.run, runs)
+            where = f", {name}," if name else ""
+            said.append(f"* {line.entry.row.contender.name}{where} is not ranked: {'; '.join(line.reasons)}")
     return [*said, *imported.remarks(beside)]
 
 

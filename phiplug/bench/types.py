@@ -203,6 +203,8 @@ class Run:
         model: of all rows that do not name another.
         complete: whether every round was finished.
         delay_s: of rest before each round but the first.
+        cell: which model, and with how many threads where those were fixed: its place in a grid beside the lengths.
+        grid: whether it is one of several of a file, which are told apart by their cells.
         rounds: how many were asked for.
         others_cpu: how many cores other processes, or other guests of a virtual machine's host, took meanwhile; None
             where that was too short to tell.
@@ -219,6 +221,8 @@ class Run:
     others_cpu: float | None = None
     throttled: int | None = None
     delay_s: float = 0.0
+    cell: str = ""
+    grid: bool = False
 
     def model_of(self, row: Row) -> ModelIdentity:
         """Return the weights that a row of this run had."""

@@ -6,29 +6,25 @@ import platform
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from phiplug.cli import INTERRUPTED
 from phiplug.cli.counter import counted
-from phiplug.cli.flags import OUTPUT, BackendsFlags, command_app, takes
+from phiplug.cli.flags import OUTPUT, command_app, takes
+from phiplug.cli.runs import Format, show
+from phiplug.cli.several import GridFlags
 from phiplug.errors import InvalidParameter
-from phiplug.userfiles import require_writable
+from phiplug.userfiles import expanded, require_writable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from phiplug.bench.conduct import Plan, Session
-    from phiplug.bench.imported import Imported
-    from phiplug.bench.types import ModelIdentity, Run
-    from phiplug.plugins import Plugins
+    from phiplug.bench.grid import Cell
+    from phiplug.bench.types import Hardware, Run
 
 app = command_app()
 WORK = "What is measured"
-WIDTH = 100_000  # characters, of a table in a file or a pipe
-
-Format = Literal["table", "md", "csv", "jsonl"]
+AGAIN = "; repeat it for a grid."
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +41,19 @@ class BenchFlags:
         ),
     ] = None
     prompt_tokens: Annotated[
-        int | None,
+        list[int] | None,
         typer.Option(
-            "-p", "--prompt-tokens", min=1, rich_help_panel=WORK, help="Length of the prompt.", show_default="512"
+            "-p", "--prompt-tokens", min=1, rich_help_panel=WORK, help=f"In the prompt{AGAIN}", show_default="512"
         ),
     ] = None
     gen_tokens: Annotated[
-        int | None,
-        typer.Option(
-            "-n", "--gen-tokens", min=2, rich_help_panel=WORK, help="How many are generated.", show_default="128"
-        ),
+        list[int] | None,
+        typer.Option("-n", "--gen-tokens", min=2, rich_help_panel=WORK, help=f"Generated{AGAIN}", show_default="128"),
     ] = None
     depth: Annotated[
-        int, typer.Option("-d", "--depth", min=0, rich_help_panel=WORK, help="Tokens in the context before the prompt.")
-    ] = 0
+        list[int] | None,
+        typer.Option("-d", "--depth", min=0, rich_help_panel=WORK, help=f"Before the prompt{AGAIN}", show_default="0"),
+    ] = None
     slots: Annotated[
         list[int] | None,
         typer.Option("--slots", min=1, rich_help_panel=WORK, help="Sequences at once; repeat it.", show_default="1"),
@@ -93,6 +88,10 @@ class BenchFlags:
         Path | None,
         typer.Option("-o", "--output", rich_help_panel=OUTPUT, help="Write the run here.", show_default=False),
     ] = None
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", rich_help_panel=OUTPUT, help="Measure only what -o's file does not hold, and add it."),
+    ] = False
     share: Annotated[
         bool,
         typer.Option(
@@ -103,33 +102,51 @@ class BenchFlags:
 
 
 @app.command()
-@takes(BackendsFlags, BenchFlags)
-def bench(load: BackendsFlags, flags: BenchFlags) -> None:
-    """Measure how fast engines run one model, each in a process of its own, in turn."""
+@takes(GridFlags, BenchFlags)
+def bench(load: GridFlags, flags: BenchFlags) -> None:
+    """Measure how fast engines run models, each in a process of its own, in turn."""
+    from phiplug.bench.grid import Grid
+    from phiplug.cli.gridcells import grid_of
+
+    _require_places(flags)
+    cells, hardware = grid_of(load, flags)
+    if flags.share and len(cells) > 1:
+        raise InvalidParameter("share", "is for one work, and this is a grid", hint="share each of its works")
+    keep = partial(_save, flags.output)
+    grid = Grid(lambda cell: _measured(cell, hardware), keep, lambda text: typer.echo(text, err=True))
+    grid.go_on(cells, _resumed(flags, hardware))
+    show(grid.runs, flags.form)  # before the last is saved: what took an hour is not lost where the disk is full
+    keep(grid.runs)
+    if flags.share:
+        _shared(grid.runs[-1])
+    if grid.interrupted or grid.failures:
+        raise typer.Exit(INTERRUPTED if grid.interrupted else 1)
+
+
+def _save(path: Path | None, runs: list[Run]) -> None:
     from phiplug.bench import record
 
+    if path is not None:
+        record.save(runs, path)
+
+
+def _require_places(flags: BenchFlags) -> None:
+    if flags.resume and flags.output is None:
+        raise InvalidParameter("resume", "there is no file to go on with", hint="name it with -o")
     if flags.output is not None:
         require_writable("output", flags.output)
-    with _session(load, flags) as session:
-        run = _measured(session)
-    show([run], flags.form)  # before it is saved: what took an hour is not lost where the disk is full
-    if flags.output is not None:
-        record.save(run, flags.output)
-    if flags.share:
-        _shared(run)
-    if not run.complete:
-        raise typer.Exit(INTERRUPTED)
 
 
-def show(runs: list[Run], form: Format, beside: Sequence[Imported] = ()) -> None:
-    """Print runs on stdout, and what other programs measured; the remarks on a table go with it."""
-    from phiplug.bench import tables
+def _resumed(flags: BenchFlags, hardware: Hardware) -> list[Run]:
+    """Return the runs of the file that is to be gone on with; nothing where there is none yet."""
+    from phiplug.bench import record
 
-    if form == "table":
-        _print_table(runs, beside)
-    else:
-        write = {"md": tables.markdown, "csv": tables.as_csv, "jsonl": tables.as_jsonl}[form]
-        typer.echo(write(runs, beside), nl=False)
+    if not (flags.resume and flags.output is not None and expanded(flags.output).exists()):
+        return []
+    runs = record.load_all(flags.output)
+    if other := {run.hardware.id for run in runs} - {hardware.id}:
+        raise InvalidParameter("resume", f"{flags.output} is of another machine, {', '.join(sorted(other))}")
+    return runs
 
 
 def _shared(run: Run) -> None:
@@ -147,122 +164,19 @@ def _shared(run: Run) -> None:
         )
 
 
-def percentage(name: str, text: str | None) -> float | None:
-    """Read an option's percentage as a share.
-
-    Raises:
-        InvalidParameter: it is none.
-    """
-    if text is None:
-        return None
-    try:
-        share = float(text.removesuffix("%")) / 100
-    except ValueError:
-        share = -1.0
-    if not 0 <= share < 10:
-        raise InvalidParameter(name, f"{text!r} is no percentage", hint="as in 5%")
-    return share
-
-
-def _session(load: BackendsFlags, flags: BenchFlags) -> Session:
-    """Find the model and the backends before anything is started, so that what is misspelt is said at once."""
-    from phiplug.bench.conduct import Session
-    from phiplug.bench.hardware import identify
-    from phiplug.bench.identity import identity_of
-    from phiplug.cli.progress import DownloadBar
-    from phiplug.load import cache, find
-    from phiplug.plugins import Plugins
-    from phiplug.plugins.choice import require_engine
-
-    plugins = Plugins.installed()
-    plan = _plan(load, flags, plugins)
-    identities: dict[str, ModelIdentity] = {}  # by reference: one file is read once
-    for reference in [plan.reference_of(name) for name in plan.backends]:
-        takers = [plugins.backend(name) for name in plan.backends if plan.reference_of(name) == reference]
-        if reference not in identities:
-            files = find(
-                reference,
-                plugins,
-                offline=load.offline,
-                before_fetch=partial(require_engine, takers, reference),
-                progress=DownloadBar(),
-            )
-            identities[reference] = model = identity_of(files, cache())
-            typer.echo(f"{model.reference}, SHA-256 {model.sha256[:12]}", err=True)
-    typer.echo("looking at this machine", err=True)
-    models = {name: identities[plan.reference_of(name)] for name in plan.backends}
-    return Session(plan, models, identify(plugins.hardware_info()))
-
-
-def _plan(load: BackendsFlags, flags: BenchFlags, plugins: Plugins) -> Plan:
-    from phiplug.bench.conduct import Plan
-    from phiplug.bench.worker import Task
-    from phiplug.bench.workloads import workload
-    from phiplug.load import DEFAULT_MODEL
-
-    if load.chat_template is not None:
-        raise InvalidParameter("chat_template", "a benchmark's prompt has none", hint="drop it")
-    named = load.named()
-    work = workload(flags.workload, model=load.model, prompt_tokens=flags.prompt_tokens, gen_tokens=flags.gen_tokens)
-    if work.name and flags.depth:
-        raise InvalidParameter("depth", f"{work.name} begins in an empty context", hint="drop one of the two")
-    found = [plugins.backend(name) for name, _ in named]
-    own = found[0].default_model if found else None
-    task = Task(
-        reference=work.model or own or DEFAULT_MODEL,
-        prompt_tokens=work.prompt_tokens,
-        gen_tokens=work.gen_tokens,
-        options=load.options(),
-        offline=load.offline,
-        depth=flags.depth,
-    )
-    return Plan(
-        task,
-        tuple(backend.name for backend in found),
-        {name: model for name, model in named if model},
-        tuple(flags.slots or (1,)),
-        rounds=flags.rounds,
-        precision=percentage("precision", flags.precision),
-        max_s=60 * flags.max_minutes,
-        engine_only=flags.engine_only,
-        positions=flags.positions,
-        seed=flags.order_seed,
-        workload=work.name,
-        delay_s=flags.delay,
-    )
-
-
-def _measured(session: Session) -> Run:
+def _measured(cell: Cell, hardware: Hardware) -> Run:
     """Warm up and measure, and say on stderr what is going on."""
-    typer.echo(f"loading and warming up {', '.join(session.plan.backends)}", err=True)
-    seconds = session.prepare()
-    rounds = f"{session.total} round{'s' if session.total > 1 else ''}"
-    typer.echo(f"{rounds} will take about {_spelt(seconds)}; Ctrl-C keeps what is done", err=True)
-    with counted("measuring", session.total) as advance:
-        session.measure(advance)
-    return session.run()
+    from phiplug.bench.conduct import Session
+
+    typer.echo(f"loading and warming up {', '.join(cell.plan.backends)}", err=True)
+    with Session(cell.plan, cell.models, hardware) as session:
+        seconds = session.prepare()
+        rounds = f"{session.total} round{'s' if session.total > 1 else ''}"
+        typer.echo(f"{rounds} will take about {_spelt(seconds)}; Ctrl-C keeps what is done", err=True)
+        with counted("measuring", session.total) as advance:
+            session.measure(advance)
+        return session.run()
 
 
 def _spelt(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-
-
-def _print_table(runs: list[Run], beside: Sequence[Imported]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    from phiplug.bench import tables
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in tables.headings(runs, beside):
-        table.add_column(name, justify="left" if name in tables.LEFT else "right", overflow="fold")
-    for line in tables.cells(runs, beside):
-        table.add_row(*map(escape, line))
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = WIDTH
-    console.print(table)
-    for text in tables.remarks(runs, beside):
-        console.print(escape(text))

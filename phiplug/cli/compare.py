@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from phiplug.cli.bench import Format, percentage, show
 from phiplug.cli.flags import OUTPUT, command_app, takes
+from phiplug.cli.runs import Format, percentage, show
 from phiplug.errors import InvalidParameter
 from phiplug.userfiles import require_writable, write_text
 
@@ -65,7 +65,9 @@ def compare(
     if flags.html is not None:
         require_writable("html", flags.html)
     beside = _imported(flags.imports or [])
-    runs = [record.load(path) for path in paths]
+    runs = [run for path in paths for run in record.load_all(path)]
+    if over is not None and len(runs) != len(paths):
+        raise InvalidParameter("fail_over", "is for files of one run each, and one of these is a grid")
     slower = [text for new in runs[1:] for text in regressions(runs[0], new, over=over)] if over is not None else []
     show(runs, flags.form, beside)
     if flags.html is not None:

@@ -27,8 +27,8 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
-class EngineFlags:
-    """How an engine is to load a model."""
+class DeviceFlags:
+    """How an engine is to load a model, with whatever number of threads."""
 
     device: Annotated[
         str | None, typer.Option("--device", rich_help_panel=MODEL, help="cpu, metal or cuda.", show_default="the best")
@@ -38,10 +38,6 @@ class EngineFlags:
         typer.Option(
             "-c", "--ctx-size", rich_help_panel=MODEL, help="Tokens per sequence.", show_default="the backend's"
         ),
-    ] = None
-    threads: Annotated[
-        int | None,
-        typer.Option("--threads", rich_help_panel=MODEL, help="A fixed number.", show_default="measured"),
     ] = None
     gpu_layers: Annotated[
         int | None,
@@ -77,8 +73,19 @@ class EngineFlags:
         """Return what these flags say to an engine."""
         from phiplug.spi import LoadOptions
 
-        given = {each.name for each in fields(EngineFlags)} & {each.name for each in fields(LoadOptions)}
+        known, mine = ({each.name for each in fields(group)} for group in (EngineFlags, self))
+        given = known & mine & {each.name for each in fields(LoadOptions)}
         return LoadOptions(slots=slots, **{name: getattr(self, name) for name in given})
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFlags(DeviceFlags):
+    """How an engine is to load a model."""
+
+    threads: Annotated[
+        int | None,
+        typer.Option("--threads", rich_help_panel=MODEL, help="A fixed number.", show_default="measured"),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,36 +136,6 @@ class LoadFlags(ModelFlags):
     def load(self, *, slots: int = 1) -> LLM:
         """Load the model that these flags name, for so many answers at once."""
         return self.load_on(self.backend, slots=slots)
-
-
-@dataclass(frozen=True, slots=True)
-class BackendsFlags(ModelFlags):
-    """Which model, on which engines, each of which may have a file of its own."""
-
-    backends: Annotated[
-        list[str] | None,
-        typer.Option(
-            "-b",
-            "--backend",
-            metavar="NAME[=MODEL]",
-            rich_help_panel=MODEL,
-            help="Repeat it; with =MODEL it loads that one, not -m's.",
-            show_default=False,
-        ),
-    ] = None
-
-    def named(self) -> list[tuple[str, str | None]]:
-        """Return each backend's name, and its model where it has one of its own.
-
-        Raises:
-            InvalidParameter: a name or a model is empty.
-        """
-        pairs = [text.partition("=") for text in self.backends or ()]
-        for name, equals, model in pairs:
-            if not name or (equals and not model):
-                hint = "as in -b llama-cpp=model.gguf"
-                raise InvalidParameter("backend", f"'{name}{equals}{model}' is no NAME=MODEL", hint=hint)
-        return [(name, model or None) for name, _, model in pairs]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ import typer
 
 from phiplug.cli import INTERRUPTED
 from phiplug.cli.counter import counted
-from phiplug.cli.flags import OUTPUT, BackendsFlags, command_app, takes
+from phiplug.cli.flags import OUTPUT, command_app, takes
+from phiplug.cli.several import BackendsFlags, named
 from phiplug.errors import InvalidParameter
 from phiplug.userfiles import read_text, require_writable, write_text
 
@@ -117,7 +118,7 @@ def parity(load: BackendsFlags, flags: ParityFlags) -> None:
     texts, settings = _texts(flags.prompts), flags.settings()
     continued = None
     with ExitStack() as models:
-        a, b = (models.enter_context(load.load_on(name, model=model)) for name, model in load.named())
+        a, b = (models.enter_context(load.load_on(name, model=model)) for name, model in named(load.backends))
         files = _files(a, b)
         title = f"comparing {a.backend} and {b.backend}"
         typer.echo(f"{title} over {flags.positions} positions; Ctrl-C keeps what is done", err=True)
@@ -146,7 +147,7 @@ def _before_and_after(load: BackendsFlags, flags: ParityFlags) -> int:
     texts, old = _texts(flags.prompts), snapshot.load(flags.against) if flags.against else None
     if flags.saved:
         require_writable("save", flags.saved)
-    ((name, model),) = load.named()
+    ((name, model),) = named(load.backends)
     with load.load_on(name, model=model) as llm:
         if old is not None:
             moved = snapshot.movement(old, llm, texts)

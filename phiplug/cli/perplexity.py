@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from phiplug.cli.counter import counted
-from phiplug.cli.flags import OUTPUT, BackendsFlags, command_app, takes
+from phiplug.cli.flags import OUTPUT, command_app, takes
+from phiplug.cli.several import BackendsFlags, named
 from phiplug.cli.stdin import standard_input
 from phiplug.errors import InvalidParameter, PhiplugWarning
 from phiplug.userfiles import read_text
@@ -69,7 +70,7 @@ def perplexity(
     if not text:
         raise InvalidParameter("file", "holds no text")
     found = []
-    for name, model in load.named() or [("auto", None)]:
+    for name, model in named(load.backends) or [("auto", None)]:
         with load.load_on(name, model=model) as llm:
             found.append(_measure(llm, text))
     _warn_of_contexts(found)

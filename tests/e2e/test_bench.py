@@ -183,6 +183,32 @@ def test_ctrl_c_keeps_what_is_done(twin, tmp_path):
     assert len(written["rows"][0]["samples"]) >= 2
 
 
+def test_a_grid_is_measured_gone_on_with_and_given_another_engine(phiplug, twin, tmp_path):
+    path = tmp_path / "grid.json"
+    small = ("-m", "page", "-n", "4", "--rounds", "1", "--positions", "0", "-o", str(path), "--format", "jsonl")
+    first = phiplug("bench", "-b", "other", "-p", "8", "-d", "0", "-d", "40", *small)
+    assert first.code == 0
+    assert "2 of 2: 8+4 @ d40, page" in first.err
+    records = [json.loads(line) for line in first.out.splitlines()]
+    assert [(each["n_prompt"], each["n_gen"], each["n_depth"]) for each in records] == [
+        *((8, 0, 0), (0, 4, 8), (8, 0, 40), (0, 4, 48)),
+    ]
+    more = phiplug("bench", "-b", "other", "-b", "twin", "-p", "8", "-d", "0", "-d", "40", *small, "--resume")
+    assert more.code == 0
+    assert len(more.out.splitlines()) == 8
+    assert more.out.splitlines()[0] == first.out.splitlines()[0]
+    nothing = phiplug("bench", "-b", "other", "-b", "twin", "-p", "8", "-d", "0", "-d", "40", *small, "--resume")
+    assert "2 of 2 are in the file already" in nothing.err
+    assert nothing.out == more.out
+    shown = phiplug("compare", str(path))
+    assert [line.split()[1] for line in shown.out.splitlines() if " twin " in line][:2] == ["8+4", "8+4"]
+    written = path.read_text()
+    path.write_text(written.replace(json.loads(written)["machine_info"]["node"], "0" * 12))
+    refused = phiplug("bench", "-b", "other", "-p", "8", *small, "--resume")
+    assert (refused.code, "is of another machine, 000000000000" in refused.err) == (2, True)
+    assert "is for files of one run each" in phiplug("compare", str(path), str(path), "--fail-over", "5%").err
+
+
 def test_a_named_workload_is_shared_with_what_a_pull_request_says(phiplug, twin, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ran = phiplug("bench", "--workload", "llama-bench", "-b", "toy", "--rounds", "1", "--positions", "0", "--share")
@@ -224,6 +250,9 @@ def test_a_regression_is_an_exit_code(phiplug, tmp_path):
 BAD = {
     "no backend": (["bench"], 2, "backend: none is named"),
     "an unknown backend": (["bench", "-b", "tpu"], 2, "'tpu' is not installed"),
+    "nothing to resume": (["bench", "-b", "toy", "--resume"], 2, "there is no file to go on with"),
+    "a length twice": (["bench", "-b", "toy", "-p", "8", "-p", "8"], 2, "prompt_tokens: the same one is named twice"),
+    "a grid to share": (["bench", "-b", "toy", "-p", "8", "-p", "9", "--share"], 2, "this is a grid"),
     "an unknown workload": (["bench", "-b", "toy", "--workload", "x"], 2, "none is called 'x'"),
     "a workload's other length": (
         ["bench", "-b", "toy", "--workload", "llama-bench", "--gen-tokens", "7"],

@@ -1,0 +1,111 @@
+"""Carries out a grid: one benchmark after another, and only those that a file does not hold yet.
+
+The runs are kept after each one, so that what ends the process costs one benchmark at the most. It knows nothing of
+how one is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from phiplug.errors import BackendFailed
+
+if TYPE_CHECKING:
+    from phiplug.bench.conduct import Plan
+    from phiplug.bench.types import ModelIdentity, Run
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One benchmark of a grid, and the weights that each of its backends is to have."""
+
+    plan: Plan
+    models: Mapping[str, ModelIdentity]
+
+    @property
+    def name(self) -> str:
+        """What it is called while it runs."""
+        task = self.plan.task
+        depth = f" @ d{task.depth}" if task.depth else ""
+        return f"{task.prompt_tokens}+{task.gen_tokens}{depth}, {self.plan.cell}"
+
+    def without(self, runs: Sequence[Run]) -> Cell | None:
+        """Return what of it the runs do not hold yet, or None where they hold all; an error counts as an answer."""
+        missing = tuple(name for name in self.plan.backends if not any(self._is_in(run, name) for run in runs))
+        return replace(self, plan=replace(self.plan, backends=missing)) if missing else None
+
+    def _is_in(self, run: Run, backend: str) -> bool:
+        task, work = self.plan.task, run.workload
+        mine = (self.plan.cell, task.prompt_tokens, task.gen_tokens, task.depth)
+        wanted = {who for who in self.plan.contenders if who.backend == backend}
+        told = {
+            row.contender
+            for row in run.rows
+            if (row.samples or row.error) and run.model_of(row).sha256 == self.models[backend].sha256
+        }
+        return mine == (run.cell, work.prompt_tokens, work.gen_tokens, work.depth) and run.complete and wanted <= told
+
+
+@dataclass(slots=True)
+class Grid:
+    """A grid under way.
+
+    Attributes:
+        measure_one: carries out one benchmark.
+        keep: is given all runs after each one but the last, which the caller is given.
+        told: is told what is skipped, what comes next, and what failed.
+        runs: what is done.
+        failures: of whole benchmarks, in which no backend could begin.
+        interrupted: whether KeyboardInterrupt ended it.
+    """
+
+    measure_one: Callable[[Cell], Run]
+    keep: Callable[[list[Run]], None]
+    told: Callable[[str], None]
+    runs: list[Run] = field(default_factory=list)
+    failures: list[BackendFailed] = field(default_factory=list)
+    interrupted: bool = False
+
+    def go_on(self, cells: Sequence[Cell], runs: Sequence[Run] = ()) -> None:
+        """Measure what `runs` do not hold yet; those that were interrupted are measured anew.
+
+        Raises:
+            BackendFailed: every benchmark failed, and nothing was done before.
+            KeyboardInterrupt: nothing is done yet.
+        """
+        self.runs = as_grid([run for run in runs if run.complete])
+        left = [cell for each in cells if (cell := each.without(self.runs))]
+        if len(left) < len(cells):
+            self.told(f"{len(cells) - len(left)} of {len(cells)} are in the file already")
+        try:
+            self._measure(left)
+        except KeyboardInterrupt:
+            self.interrupted = True
+            if not self.runs:
+                raise
+        if self.failures and not self.runs:
+            raise self.failures[0]
+
+    def _measure(self, cells: Sequence[Cell]) -> None:
+        for number, cell in enumerate(cells, 1):
+            if len(cells) > 1:
+                self.told(f"{number} of {len(cells)}: {cell.name}")
+            try:
+                run = self.measure_one(cell)
+            except BackendFailed as error:
+                self.failures.append(error)
+                self.told(f"{cell.name}: {error}")
+                continue
+            self.runs = as_grid([*self.runs, run])
+            if not run.complete:
+                self.interrupted = True
+                break
+            if number < len(cells):
+                self.keep(self.runs)
+
+
+def as_grid(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs of one file, told apart by their cells where they are several."""
+    return [replace(run, grid=len(runs) > 1) for run in runs]
