@@ -14,7 +14,9 @@ from phiplug.errors import BackendFailed
 
 if TYPE_CHECKING:
     from phiplug.bench.conduct import Plan
-    from phiplug.bench.types import ModelIdentity, Run
+    from phiplug.bench.types import Loaded, ModelIdentity, Row, Run
+
+Key = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +94,44 @@ class Grid:
         for number, cell in enumerate(cells, 1):
             if len(cells) > 1:
                 self.told(f"{number} of {len(cells)}: {cell.name}")
+            drawn = _drawn(self.runs)
+            keys = {(name, cell.models[name].sha256, cell.plan.cell) for name in cell.plan.backends}
+            known = bool(cell.plan.positions) and keys <= drawn.keys()
             try:
-                run = self.measure_one(cell)
+                run = self.measure_one(replace(cell, plan=replace(cell.plan, positions=0)) if known else cell)
             except BackendFailed as error:
                 self.failures.append(error)
                 self.told(f"{cell.name}: {error}")
                 continue
-            self.runs = as_grid([*self.runs, run])
+            self.runs = as_grid([*self.runs, _with_draws(run, drawn) if known else run])
             if not run.complete:
                 self.interrupted = True
                 break
             if number < len(cells):
                 self.keep(self.runs)
+
+
+def _drawn(runs: Sequence[Run]) -> dict[Key, Loaded]:
+    """Return what drew at the forced positions, by backend, weights and cell: lengths do not change those draws."""
+    rows = [(run, row) for run in runs for row in run.rows]
+    return {
+        (row.contender.backend, run.model_of(row).sha256, run.cell): row.loaded
+        for run, row in rows
+        if row.loaded and row.loaded.draws
+    }
+
+
+def _with_draws(run: Run, drawn: Mapping[Key, Loaded]) -> Run:
+    """Return a run whose rows have the draws that their backends made before, in a process like theirs."""
+
+    def told(row: Row) -> Row:
+        if row.loaded is None:
+            return row
+        old = drawn[row.contender.backend, run.model_of(row).sha256, run.cell]
+        loaded = replace(row.loaded, draws=old.draws, floor=old.floor, floor_error=old.floor_error)
+        return replace(row, loaded=loaded)
+
+    return replace(run, rows=tuple(map(told, run.rows)))
 
 
 def as_grid(runs: Sequence[Run]) -> list[Run]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from measured import HARDWARE, MODEL, WORK, row, run
+from measured import DRAWS, HARDWARE, MODEL, WORK, row, run
 
 from phiplug.bench.compare import lines
 from phiplug.bench.conduct import Plan
@@ -55,14 +55,20 @@ class Carried:
         self.asked.append(asked)
         return self._measure_one(asked)
 
+    @property
+    def names(self):
+        """Of the cells that were carried out."""
+        return [each.name for each in self.asked]
+
 
 GRID = [cell(prompt, depth=depth) for prompt in (10, 20) for depth in (0, 64)]
+NAMES = [each.name for each in GRID]
 
 
 def test_every_cell_is_measured_once_and_all_but_the_last_are_kept():
     carried = Carried()
     carried.grid.go_on(GRID)
-    assert carried.asked == GRID
+    assert carried.names == NAMES
     assert [len(each) for each in carried.kept] == [1, 2, 3]
     assert len(carried.grid.runs) == 4
     assert all(each.grid for each in carried.grid.runs)
@@ -72,7 +78,7 @@ def test_every_cell_is_measured_once_and_all_but_the_last_are_kept():
 def test_what_a_file_holds_is_not_measured_again():
     carried = Carried()
     carried.grid.go_on(GRID, [measured(GRID[2]), measured(GRID[0])])
-    assert carried.asked == [GRID[1], GRID[3]]
+    assert carried.names == [NAMES[1], NAMES[3]]
     assert carried.told[0] == "2 of 4 are in the file already"
     nothing = Carried()
     nothing.grid.go_on(GRID, carried.grid.runs)
@@ -107,19 +113,19 @@ def test_an_engine_is_added_to_what_is_there():
 
 
 def test_an_interrupted_run_ends_it_and_is_measured_anew_later():
-    carried = Carried(lambda asked: replace(measured(asked), complete=asked != GRID[1]))
+    carried = Carried(lambda asked: replace(measured(asked), complete=asked.name != NAMES[1]))
     carried.grid.go_on(GRID)
     assert carried.grid.interrupted
     assert [each.complete for each in carried.grid.runs] == [True, False]
     again = Carried()
     again.grid.go_on(GRID, carried.grid.runs)
-    assert again.asked == GRID[1:]
+    assert again.names == NAMES[1:]
     assert len(again.grid.runs) == 4
 
 
 def interrupting(at, error):
     def measure_one(asked):
-        if asked == GRID[at]:
+        if asked.name == NAMES[at]:
             raise error
         return measured(asked)
 
@@ -142,6 +148,26 @@ def test_a_cell_that_fails_is_told_and_ends_no_other():
     assert len(carried.grid.failures) == 1
     with pytest.raises(BackendFailed, match="too deep"):
         Carried(interrupting(1, BackendFailed("a: too deep"))).grid.go_on(GRID[1:2])
+
+
+def test_draws_are_made_once_for_each_backend_model_and_number_of_threads():
+    def drawing(asked):
+        made = measured(asked)
+        if asked.plan.positions:
+            return made
+        bare = [replace(each, loaded=replace(each.loaded, draws=(), floor=None)) for each in made.rows]
+        return replace(made, rows=tuple(bare))
+
+    carried = Carried(drawing)
+    grid = [cell(prompt, threads=threads, backends=("a", "b")) for threads in (1, 2) for prompt in (10, 20)]
+    carried.grid.go_on(grid)
+    assert [each.plan.positions for each in carried.asked] == [128, 0, 128, 0]
+    assert all(
+        each.loaded.draws == DRAWS and each.loaded.floor == 0.0 for run in carried.grid.runs for each in run.rows
+    )
+    added = Carried(drawing)
+    added.grid.go_on([cell(30, threads=2, backends=("a", "c"))], carried.grid.runs)
+    assert added.asked[0].plan.positions == 128  # c has not drawn yet
 
 
 def test_rows_are_ranked_among_those_of_one_cell():
