@@ -84,8 +84,8 @@ class Plan:
     def cell(self) -> str:
         """Its place in a grid, beside the lengths: the model, and the threads where they are fixed."""
         threads = self.task.options.threads
-        fixed = f", {threads} thread{'s' if threads > 1 else ''}" if threads else ""
-        return PurePath(self.task.reference).name + fixed
+        fixed = f"{threads} thread{'s' if threads > 1 else ''}" if threads else ""
+        return ", ".join(filter(None, (PurePath(self.task.reference).name, fixed)))
 
     def reference_of(self, backend: str) -> str:
         """Return what names the model that a backend is to load."""

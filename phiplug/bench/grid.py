@@ -31,7 +31,7 @@ class Cell:
         """What it is called while it runs."""
         task = self.plan.task
         depth = f" @ d{task.depth}" if task.depth else ""
-        return f"{task.prompt_tokens}+{task.gen_tokens}{depth}, {self.plan.cell}"
+        return ", ".join(filter(None, (f"{task.prompt_tokens}+{task.gen_tokens}{depth}", self.plan.cell)))
 
     def without(self, runs: Sequence[Run]) -> Cell | None:
         """Return what of it the runs do not hold yet, or None where they hold all; an error counts as an answer."""

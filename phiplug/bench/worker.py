@@ -39,7 +39,7 @@ SHORT = 32  # tokens of the prompt by which the number of threads is settled
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a worker loads, how, and how much it runs."""
+    """What a worker loads, how, and how much it runs; in a plan, no reference where every backend has its own."""
 
     reference: str
     prompt_tokens: int

@@ -67,12 +67,14 @@ def _tasks(load: GridFlags, flags: BenchFlags, plugins: Plugins) -> list[Task]:
         _axis("gen_tokens", flags.gen_tokens),
         _axis("depth", flags.depth),
     )
-    own = next((plugins.backend(name).default_model for name, _ in named(load.backends)), None)
+    pairs = named(load.backends)
+    own = next((plugins.backend(name).default_model for name, _ in pairs), None) or DEFAULT_MODEL
+    default = "" if pairs and all(model for _, model in pairs) else own  # which nobody would load
     tasks = []
     for model, threads, prompt_tokens, gen_tokens, depth in product(*axes):
         work = workload(flags.workload, model=model, prompt_tokens=prompt_tokens, gen_tokens=gen_tokens)
         options = replace(load.options(), threads=threads)
-        reference = work.model or own or DEFAULT_MODEL
+        reference = work.model or default
         tasks.append(Task(reference, work.prompt_tokens, work.gen_tokens, options, load.offline, depth or 0))
     return tasks
 

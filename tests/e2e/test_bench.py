@@ -137,6 +137,9 @@ def test_two_engines_with_files_of_their_own_are_compared_and_the_files_are_name
     assert ran.code == 1
     assert "toy and twin have other files: toy (toy, SHA-256 " in " ".join(ran.out.split())
     assert "page (page, SHA-256 " in html.read_text()
+    own = phiplug("bench", "-b", "toy=toy", "-b", "twin=page", *SMALL, "-o", str(tmp_path / "own.json"))
+    assert own.code == 0
+    assert json.loads((tmp_path / "own.json").read_text())["phiplug"]["run"]["cell"] == ""  # no model is meant for all
     ran = phiplug("bench", "-b", "toy", "-b", "twin=page", *SMALL)
     assert "* twin is not ranked: another format, page, whose bits per weight are not known" in ran.out
     assert "twin and toy have other files: page (page, SHA-256 " in ran.out

@@ -102,6 +102,12 @@ def test_another_cell_is_measured(asked):
     assert cell().without([measured(cell())]) is None
 
 
+def test_a_cell_is_called_by_the_model_only_where_one_is_meant_for_all():
+    own = replace(MODEL, reference="")
+    assert [cell(model=own).name, cell(model=own, threads=2).name] == ["10+5", "10+5, 2 threads"]
+    assert cell(model=replace(MODEL, reference="models/a.gguf"), threads=1).plan.cell == "a.gguf, 1 thread"
+
+
 def test_an_engine_is_added_to_what_is_there():
     both = cell(backends=("a", "b"))
     left = both.without([measured(cell())])
