@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from phiplug.bench.imported import Imported, Record
     from phiplug.bench.types import Row, Run
 
+MEDIANS = "Bars are medians, whiskers the range of all rounds."
+LIMIT = (
+    " The dashed line is the memory's: at that rate the weights would be read as fast as this machine copies memory. "
+    "A model that fits a cache can pass it."
+)
 CURVES = 8  # more in one picture nobody tells apart
 QUANTILES = 101  # points of a distribution's curve
 
@@ -96,19 +101,13 @@ def _circumstances(first: Line, second: Line) -> str:
 
 def _pictures(runs: Sequence[Run], beside: Sequence[Imported]) -> list[tuple[str, str, str]]:
     """Return (title, SVG, note) of each chart that there is data for."""
-    limit = (
-        "Bars are medians, whiskers the range of all rounds. The dashed line is the memory's: at that rate the weights "
-        "would be read as fast as this machine copies memory. A model that fits a cache can pass it."
-    )
-    found = [
-        ("Decoding", charts.bars("Decoding, tokens per second", bars, "tokens/s"), limit)
-        for bars in [_bars(runs, "decode_tps", limits=True) + _imported_bars(beside, "decode")]
-        if bars
-    ]
-    for bars in [_bars(runs, "prefill_tps", limits=False) + _imported_bars(beside, "prefill")]:
-        if bars:
-            svg = charts.bars("Prefill, tokens per second", bars, "tokens/s")
-            found.append(("Prefill", svg, "Prompt tokens over the time to the first logits."))
+    found = []
+    if bars := _bars(runs, "decode_tps", limits=True) + _imported_bars(beside, "decode"):
+        note = MEDIANS + (LIMIT if any(bar.limit for bar in bars) else "")
+        found.append(("Decoding", charts.bars("Decoding, tokens per second", bars, "tokens/s"), note))
+    if bars := _bars(runs, "prefill_tps", limits=False) + _imported_bars(beside, "prefill"):
+        svg = charts.bars("Prefill, tokens per second", bars, "tokens/s")
+        found.append(("Prefill", svg, "Prompt tokens over the time to the first logits."))
     over_slots = _over_slots(runs)
     if over_slots:
         svg = charts.lines("Throughput over slots", over_slots, x_name="sequences at once", y_name="tokens/s, together")

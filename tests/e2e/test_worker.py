@@ -61,7 +61,8 @@ def disturbed(order, works, after):
 
 
 def test_no_signal_changes_an_answer_of_the_toy():
-    works = [work(index, tuple(b"The puck slides over the ice"), 300) for index in range(4)]
+    # so long that it goes on when the worker dies
+    works = [work(index, tuple(b"The puck slides over the ice"), 1500) for index in range(4)]
     whole, found, restarts = disturbed(Load("toy", "toy", slots=3), works, 400)
     assert found == dict.fromkeys(found, whole)
     assert restarts == len(SIGNALS)

@@ -94,6 +94,8 @@ def test_the_memorys_limit_has_columns_where_it_is_known():
     assert tables.cells([big])[0][tables.headings([big]).index("MB/token")] == "97"
     on_card = run(row(loaded=replace(LOADED, device="cuda:0")))
     assert "of limit" not in tables.headings([on_card])
+    for each, is_shown in ((RUN, True), (on_card, False)):
+        assert ("of limit" in page([each])) == ("The dashed line" in page([each])) == is_shown
 
 
 def test_depth_and_rest_are_said_and_counted():
