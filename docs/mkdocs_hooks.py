@@ -23,7 +23,7 @@ REFERENCE = {
     "phiplug": "::: phiplug.load.load\n    options: {show_root_heading: true, show_root_full_path: false}\n\n"
     "::: phiplug",
     "phiplug.types": "Those that have no name in [phiplug](phiplug.md) itself.\n\n"
-    "::: phiplug.types\n    options: {members: [PromptProgress, TokenLogprob]}",
+    "::: phiplug.types\n    options: {members: [ParameterMarks, PromptProgress, TokenLogprob, ToolFormat]}",
     "phiplug.errors": "::: phiplug.errors",
     "phiplug.spi": "::: phiplug.spi",
     "phiplug.plugins.hookspecs": "::: phiplug.plugins.hookspecs\n    options: {filters: ['!^refuse']}",
