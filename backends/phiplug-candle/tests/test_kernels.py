@@ -53,7 +53,7 @@ def test_sums_of_whole_numbers_are_exact(kind: str, shape: tuple[int, int]) -> N
     packed = random_blocks(kind, shape, rng, plain=True)
     x = rng.integers(-127, 128, (7, shape[1] * elements_of(kind))).astype(np.float32)
     x[:, :: elements_of(kind)] = 127  # the largest of a block, so that its numbers are rounded to themselves
-    wanted = x @ weights(kind, packed).T
+    wanted = x.astype(np.float64) @ weights(kind, packed).T
     for kernel in kernels():
         assert np.array_equal(multiply(kernel, kind, packed, x), wanted), kernel
 
@@ -77,7 +77,7 @@ def test_the_largest_sums_do_not_overflow(kind: str) -> None:
     head = 2 if kind.endswith("_0") else 4
     packed.reshape(16, 2, -1)[..., head:] = 255
     x = np.full((5, 2 * elements_of(kind)), -127, np.float32)
-    wanted = x @ weights(kind, packed).T
+    wanted = x.astype(np.float64) @ weights(kind, packed).T
     for kernel in kernels():
         assert np.array_equal(multiply(kernel, kind, packed, x), wanted), kernel
 
