@@ -77,7 +77,7 @@ bench: .venv/test
 bench-mlx: .venv/test
 	$(BIN)/python -m pytest bench/bench_mlx.py
 
-results: .venv/demo # the table of results/README.md, over all files below results/
+results: .venv/demo # the pages of all files below results/, and the table of results/README.md
 	$(BIN)/python -m bench.results
 
 MINUTES ?= 10

@@ -24,6 +24,7 @@ from phiplug.bench.record import built
 from phiplug.bench.types import Contender, Loaded, ModelIdentity, Row, Run, Sample, Workload
 from phiplug.bench.worker import POSITIONS, Task
 from phiplug.errors import BackendFailed, InvalidParameter
+from phiplug.spi import LoadOptions
 
 if TYPE_CHECKING:
     from phiplug.bench.types import Hardware
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 Advance = Callable[[int], None]
 ROUNDS = 10  # two more than an interval needs
 MAX_S = 600.0
+USUAL = LoadOptions()
+NAMED = ("device", "ctx_size", "gpu_layers", "exact_scales", "lookahead")  # of the options, in a plan's `options`
 TELLING_S = 2.0  # systems count processor time in hundredths of seconds, on each core
 
 
@@ -86,6 +89,12 @@ class Plan:
         threads = self.task.options.threads
         fixed = f"{threads} thread{'s' if threads > 1 else ''}" if threads else ""
         return ", ".join(filter(None, (PurePath(self.task.reference).name, fixed)))
+
+    @property
+    def options(self) -> str:
+        """The load options that were named beside the threads."""
+        pairs = [(name, getattr(self.task.options, name)) for name in NAMED]
+        return ", ".join(f"{name} {value}" for name, value in pairs if value != getattr(USUAL, name))
 
     def reference_of(self, backend: str) -> str:
         """Return what names the model that a backend is to load."""
@@ -210,6 +219,7 @@ class Session:
             throttled=self.throttled,
             delay_s=self.plan.delay_s,
             cell=self.plan.cell,
+            options=self.plan.options,
         )
 
     @property

@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from phiplug.bench.types import lengths
 from phiplug.errors import BackendFailed
 
 if TYPE_CHECKING:
     from phiplug.bench.conduct import Plan
     from phiplug.bench.types import Loaded, ModelIdentity, Row, Run
 
-Key = tuple[str, str, str]
+Key = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,7 @@ class Cell:
     def name(self) -> str:
         """What it is called while it runs."""
         task = self.plan.task
-        depth = f" @ d{task.depth}" if task.depth else ""
-        return ", ".join(filter(None, (f"{task.prompt_tokens}+{task.gen_tokens}{depth}", self.plan.cell)))
+        return ", ".join(filter(None, (lengths(task.prompt_tokens, task.gen_tokens, task.depth), self.plan.cell)))
 
     def without(self, runs: Sequence[Run]) -> Cell | None:
         """Return what of it the runs do not hold yet, or None where they hold all; an error counts as an answer."""
@@ -39,15 +39,16 @@ class Cell:
         return replace(self, plan=replace(self.plan, backends=missing)) if missing else None
 
     def _is_in(self, run: Run, backend: str) -> bool:
-        task, work = self.plan.task, run.workload
-        mine = (self.plan.cell, task.prompt_tokens, task.gen_tokens, task.depth)
-        wanted = {who for who in self.plan.contenders if who.backend == backend}
+        plan, task, work = self.plan, self.plan.task, run.workload
+        mine = (plan.cell, plan.options, task.prompt_tokens, task.gen_tokens, task.depth)
+        its = (run.cell, run.options, work.prompt_tokens, work.gen_tokens, work.depth)
+        wanted = {who for who in plan.contenders if who.backend == backend}
         told = {
             row.contender
             for row in run.rows
             if (row.samples or row.error) and run.model_of(row).sha256 == self.models[backend].sha256
         }
-        return mine == (run.cell, work.prompt_tokens, work.gen_tokens, work.depth) and run.complete and wanted <= told
+        return mine == its and run.rounds >= plan.rounds and run.complete and wanted <= told
 
 
 @dataclass(slots=True)
@@ -95,10 +96,11 @@ class Grid:
             if len(cells) > 1:
                 self.told(f"{number} of {len(cells)}: {cell.name}")
             drawn = _drawn(self.runs)
-            keys = {(name, cell.models[name].sha256, cell.plan.cell) for name in cell.plan.backends}
-            known = bool(cell.plan.positions) and keys <= drawn.keys()
+            plan = cell.plan
+            keys = {(name, cell.models[name].sha256, plan.cell, plan.options) for name in plan.backends}
+            known = bool(plan.positions) and keys <= drawn.keys()
             try:
-                run = self.measure_one(replace(cell, plan=replace(cell.plan, positions=0)) if known else cell)
+                run = self.measure_one(replace(cell, plan=replace(plan, positions=0)) if known else cell)
             except BackendFailed as error:
                 self.failures.append(error)
                 self.told(f"{cell.name}: {error}")
@@ -112,13 +114,13 @@ class Grid:
 
 
 def _drawn(runs: Sequence[Run]) -> dict[Key, Loaded]:
-    """Return what drew at the forced positions, by backend, weights and cell: lengths do not change those draws."""
+    """Return what drew at the forced positions, by all that may change those draws; lengths do not."""
     rows = [(run, row) for run in runs for row in run.rows]
-    return {
-        (row.contender.backend, run.model_of(row).sha256, run.cell): row.loaded
-        for run, row in rows
-        if row.loaded and row.loaded.draws
-    }
+    return {_key(run, row): row.loaded for run, row in rows if row.loaded and row.loaded.draws}
+
+
+def _key(run: Run, row: Row) -> Key:
+    return row.contender.backend, run.model_of(row).sha256, run.cell, run.options
 
 
 def _with_draws(run: Run, drawn: Mapping[Key, Loaded]) -> Run:
@@ -127,7 +129,7 @@ def _with_draws(run: Run, drawn: Mapping[Key, Loaded]) -> Run:
     def told(row: Row) -> Row:
         if row.loaded is None:
             return row
-        old = drawn[row.contender.backend, run.model_of(row).sha256, run.cell]
+        old = drawn[_key(run, row)]
         loaded = replace(row.loaded, draws=old.draws, floor=old.floor, floor_error=old.floor_error)
         return replace(row, loaded=loaded)
 

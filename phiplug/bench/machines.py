@@ -40,10 +40,11 @@ def are_several(runs: Sequence[Run]) -> bool:
 
 
 def work_name(run: Run, runs: Sequence[Run]) -> str:
-    """Return the lengths and the cell, as far as the runs differ in them."""
+    """Return the lengths, the cell and the load options, as far as the runs differ in them."""
     lengths = [run.workload.lengths] if len({each.workload.lengths for each in runs}) > 1 else []
     cells = [run.cell] if any(each.grid for each in runs) and len({each.cell for each in runs}) > 1 else []
-    return ", ".join(lengths + cells)
+    options = [run.options] if len({each.options for each in runs}) > 1 else []
+    return ", ".join(filter(None, lengths + cells + options))
 
 
 def run_name(run: Run, runs: Sequence[Run]) -> str:
@@ -54,6 +55,6 @@ def run_name(run: Run, runs: Sequence[Run]) -> str:
 
 def _repeats(run: Run, other: Run) -> bool:
     """Whether two runs of one machine measured the same of the same."""
-    places = [(each.hardware.id, each.workload.lengths, each.cell) for each in (run, other)]
+    places = [(each.hardware.id, each.workload.lengths, each.cell, each.options) for each in (run, other)]
     contenders = [{row.contender for row in each.rows} for each in (run, other)]
     return places[0] == places[1] and not contenders[0].isdisjoint(contenders[1])

@@ -20,7 +20,7 @@ from phiplug.bench.imported import PROGRAM
 from phiplug.bench.machines import run_name
 
 if TYPE_CHECKING:
-    from phiplug.bench.compare import Line
+    from phiplug.bench.compare import Group, Line
     from phiplug.bench.imported import Imported, Record
     from phiplug.bench.types import Row, Run
 
@@ -72,15 +72,16 @@ def works(runs: Sequence[Run]) -> str:
 def headline(found: Sequence[Line]) -> str:
     """Say in one sentence what the page shows: the fastest of what may be ranked, and by how much."""
     ranked = sorted((line for line in found if line.rank and line.decode), key=lambda line: line.rank or 0)
-    single = [line for line in ranked if line.entry.row.contender.slots == 1]
-    beside = next((same for line in single if len(same := [x for x in single if x.group == line.group]) > 1), single)
-    if len(beside) < 2 or not (beside[0].decode and beside[1].decode):
+    groups: dict[Group, list[Line]] = {}
+    for line in ranked:
+        if line.entry.row.contender.slots == 1:
+            groups.setdefault(line.group, []).append(line)
+    beside = next((group for group in groups.values() if len(group) > 1), None)
+    if beside is None:
         refused = any(line.reasons for line in found)
         return "Nothing here may be ranked beside anything else; the notes say why." if refused else ""
     first, second = beside[:2]
     mine, theirs, where = _named(first, found), _named(second, found), _circumstances(first, second)
-    if first.group != second.group:
-        return ""
     ratio = rate_over(first.entry, second.entry)
     if ratio is None or math.isinf(ratio.high):
         return f"There are too few rounds to say whether {mine} or {theirs} decodes faster{where}."
@@ -154,7 +155,15 @@ def _imported_bars(beside: Sequence[Imported], which: Literal["prefill", "decode
         rates, name = test.samples_ts, f"{PROGRAM}, {test.name} *"
         shown = f"{statistics.median(rates):,.1f}"
         found.append(
-            Bar((name, row.machine), statistics.median(rates), min(rates), max(rates), shown, None, COLOURS - 1, True)
+            Bar(
+                label=(name, row.machine),
+                value=statistics.median(rates),
+                low=min(rates),
+                high=max(rates),
+                shown=shown,
+                colour=COLOURS - 1,
+                faint=True,
+            )
         )
     return found
 

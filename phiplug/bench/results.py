@@ -36,7 +36,7 @@ HEADINGS = ("work", "machine", "model", "engine", "prefill/s", "decode/s", "resu
 def place(run: Run, folder: Path = FOLDER) -> Path:
     """Return where a run belongs; two runs never share a place."""
     digest = hashlib.sha256(json.dumps(as_json(run), sort_keys=True).encode()).hexdigest()
-    return folder / slug(chip(run)) / f"{slug(work_name(run))}-{digest[:8]}.json"
+    return folder / slug(chip(run)) / f"{slug(title(run))}-{digest[:8]}.json"
 
 
 def slug(text: str) -> str:
@@ -44,8 +44,8 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "unknown"
 
 
-def work_name(run: Run) -> str:
-    """Return the name of the workload, or the lengths where it has none."""
+def title(run: Run) -> str:
+    """Return the name of the workload, or the model and the lengths where it has none."""
     work = run.workload
     return work.name or f"{Path(run.model.reference).stem} {work.lengths}"
 
@@ -64,8 +64,14 @@ def share(run: Run, folder: Path = FOLDER) -> list[Path]:
     except OSError as error:
         raise InvalidParameter("share", f"{target.parent} cannot be made: {error.strerror}") from None
     save(run, target)
-    write_text("share", target.with_suffix(".html"), page([run]))
-    return [target, target.with_suffix(".html")]
+    return [target, write_page(target, run)]
+
+
+def write_page(path: Path, run: Run) -> Path:
+    """Write the page of a run beside its file; return where it is."""
+    beside = path.with_suffix(".html")
+    write_text("share", beside, page([run]))
+    return beside
 
 
 def problems(run: Run) -> Iterator[str]:
@@ -122,16 +128,15 @@ def problems_of_file(path: Path) -> list[str]:
     wrong = list(problems(run))
     if not path.parent.name.startswith(slug(chip(run))):
         wrong.append(f"its folder is not called {slug(chip(run))}")
-    if run.started[:10] not in shown or "phiplug benchmark" not in shown:
-        wrong.append("the page beside it is another run's")
-    wrong += [f"its page holds a path, {found}" for found in sorted(set(HOMES.findall(shown)))]
+    if shown != page([run]):
+        wrong.append("the page beside it is not the run's; `make results` writes that")
     return wrong
 
 
 def description(run: Run, paths: Sequence[Path]) -> str:
     """Return what to put in the pull request that adds a result: a title, the files, the table."""
     files = "\n".join(f"* `{path.as_posix()}`" for path in paths)
-    return f"Result: {work_name(run)} on {chip(run)}\n\n{files}\n\n{markdown([run])}"
+    return f"Result: {title(run)} on {chip(run)}\n\n{files}\n\n{markdown([run])}"
 
 
 def table(folder: Path) -> str:

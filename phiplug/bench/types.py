@@ -16,6 +16,11 @@ SEEDS = 8
 """With so many seeds each engine draws at every forced position."""
 
 
+def lengths(prompt_tokens: int, gen_tokens: int, depth: int) -> str:
+    """Return numbers of tokens as tables spell them: 512+128 @ d1024."""
+    return f"{prompt_tokens}+{gen_tokens}" + (f" @ d{depth}" if depth else "")
+
+
 @dataclass(frozen=True, slots=True)
 class Workload:
     """The same work for every contender.
@@ -36,8 +41,8 @@ class Workload:
 
     @property
     def lengths(self) -> str:
-        """The numbers of tokens, as tables spell them: 512+128 @ d1024."""
-        return f"{self.prompt_tokens}+{self.gen_tokens}" + (f" @ d{self.depth}" if self.depth else "")
+        """The numbers of tokens, as tables spell them."""
+        return lengths(self.prompt_tokens, self.gen_tokens, self.depth)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +209,7 @@ class Run:
         complete: whether every round was finished.
         delay_s: of rest before each round but the first.
         cell: which model, and with how many threads where those were fixed: its place in a grid beside the lengths.
+        options: to load with, which were named beside the threads.
         grid: whether it is one of several of a file, which are told apart by their cells.
         rounds: how many were asked for.
         others_cpu: how many cores other processes, or other guests of a virtual machine's host, took meanwhile; None
@@ -222,6 +228,7 @@ class Run:
     throttled: int | None = None
     delay_s: float = 0.0
     cell: str = ""
+    options: str = ""
     grid: bool = False
 
     def model_of(self, row: Row) -> ModelIdentity:

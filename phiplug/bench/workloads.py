@@ -41,10 +41,10 @@ WORKLOADS = {
 def workload(
     name: str | None, *, model: str | None = None, prompt_tokens: int | None = None, gen_tokens: int | None = None
 ) -> NamedWorkload:
-    """Return the workload of a name, or of no name; the other arguments are what the user said besides.
+    """Return the workload of a name, or of no name; the other arguments are what the user gave.
 
     Raises:
-        InvalidParameter: there is none of that name, or the user said something else than it does.
+        InvalidParameter: there is none of that name, or the user gave a model or a length that is not its own.
     """
     if name is None:
         usual = NamedWorkload(None, model)

@@ -38,7 +38,7 @@ def answer_grammar(constraint: Constraint | None, markup: Markup, tokenizer: Tok
     calls = CallGrammar(markup.tools, controls)
     body = calls.required()
     if not markup.tools.required:
-        body = f"{begin} {text} | {body if form or begin else calls.after_text()}"
+        body = f"{begin} {text} | {body}" if form or begin else calls.after_text()
     return combined([f"start: {thought} answer", f"answer: {body}", *rules, *calls.rules], parts | calls.parts)
 
 

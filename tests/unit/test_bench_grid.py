@@ -27,11 +27,10 @@ from phiplug.spi import LoadOptions
 OTHER = replace(MODEL, reference="other", sha256="d" * 64)
 
 
-def cell(prompt=10, *, depth=0, threads=None, backends=("a",), slots=(1,), model=MODEL):
+def cell(prompt=10, *, depth=0, backends=("a",), slots=(1,), model=MODEL, rounds=10, **options):
     """One benchmark of a grid over a made-up model."""
-    options = LoadOptions(threads=threads)
-    task = Task(model.reference, prompt_tokens=prompt, gen_tokens=5, options=options, depth=depth)
-    return Cell(Plan(task, backends, slots=slots), dict.fromkeys(backends, model))
+    task = Task(model.reference, prompt_tokens=prompt, gen_tokens=5, options=LoadOptions(**options), depth=depth)
+    return Cell(Plan(task, backends, slots=slots, rounds=rounds), dict.fromkeys(backends, model))
 
 
 def measured(asked, steps=(0.01,) * 8):
@@ -40,7 +39,8 @@ def measured(asked, steps=(0.01,) * 8):
     rows = [replace(row(who.backend, steps), contender=who) for who in asked.plan.contenders]
     work = replace(WORK, prompt_tokens=task.prompt_tokens, depth=task.depth)
     model = asked.models[asked.plan.backends[0]]
-    return replace(run(*rows), workload=work, cell=asked.plan.cell, model=model)
+    plan = asked.plan
+    return replace(run(*rows), workload=work, cell=plan.cell, options=plan.options, rounds=plan.rounds, model=model)
 
 
 class Carried:
@@ -92,14 +92,32 @@ def test_what_a_file_holds_is_not_measured_again():
         cell(depth=1),
         cell(threads=2),
         cell(slots=(1, 2)),
+        cell(device="cpu"),
+        cell(rounds=11),
         cell(model=OTHER),
         cell(model=replace(MODEL, sha256="e" * 64)),
     ],
-    ids=["another length", "another depth", "threads", "more slots", "another model", "the file has changed"],
+    ids=[
+        "another length",
+        "another depth",
+        "threads",
+        "more slots",
+        "a device",
+        "more rounds",
+        "another model",
+        "the file has changed",
+    ],
 )
 def test_another_cell_is_measured(asked):
     assert asked.without([measured(cell())]) == asked
     assert cell().without([measured(cell())]) is None
+
+
+def test_rows_that_were_loaded_otherwise_are_told_apart_and_draw_anew():
+    carried = Carried()
+    carried.grid.go_on([cell(device="cpu")], [measured(cell())])
+    assert [each.plan.positions > 0 for each in carried.asked] == [True]
+    assert [run_name(each, carried.grid.runs) for each in carried.grid.runs] == ["", "device cpu"]
 
 
 def test_a_cell_is_called_by_the_model_only_where_one_is_meant_for_all():

@@ -19,6 +19,7 @@ from phiplug.bench.results import (
     share,
     table,
     words_of,
+    write_page,
 )
 from phiplug.bench.workloads import WORKLOADS, workload
 from phiplug.errors import InvalidParameter
@@ -111,10 +112,10 @@ def test_a_file_without_its_page_or_in_another_chips_folder_is_told(tmp_path):
     alone.parent.mkdir()
     save(RUN, alone)
     assert "run.html cannot be read" in problems_of_file(alone)[0]
-    alone.with_suffix(".html").write_text("<title>phiplug benchmark: other</title> 2025-12-31 /Users/ann/x")
-    assert problems_of_file(alone) == ["the page beside it is another run's", "its page holds a path, /Users/ann"]
+    write_page(alone, replace(RUN, started="2026-01-02T00:00:00+00:00"))
+    assert problems_of_file(alone) == ["the page beside it is not the run's; `make results` writes that"]
     elsewhere = share(RUN, tmp_path)[0].rename(tmp_path / "run.json")
-    elsewhere.with_suffix(".html").write_text("phiplug benchmark 2026-01-01")
+    write_page(elsewhere, RUN)
     assert problems_of_file(elsewhere) == ["its folder is not called imaginary-9000"]
 
 
@@ -136,7 +137,10 @@ def test_the_page_keeps_what_is_around_the_table(tmp_path):
     page = tmp_path / "README.md"
     page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     share(NAMED, tmp_path)
+    (shared,) = tmp_path.glob("*/*.json")
+    shared.with_suffix(".html").write_text("an older style")
     main(tmp_path)
+    assert problems_of_file(shared) == []
     assert page.read_text() == f"before\n{BEGIN}\n{table(tmp_path)}{END}\nafter\n"
     page.write_text("no marks")
     with pytest.raises(InvalidParameter, match="the page has no"):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from phiplug.errors import InvalidParameter
 from phiplug.text.grammar import LENIENT, grammar_of
-from phiplug.text.lark import SPACE, loose, loose_expression, marker, text, up_to, without
+from phiplug.text.lark import ANY, SPACE, loose, loose_expression, marker, text, up_to, without
 from phiplug.text.tools.arguments import fixed_values, is_text, keys_of
 from phiplug.text.tools.braces import BracesGrammar
 from phiplug.types import Constraint
@@ -55,10 +55,10 @@ class CallGrammar:
         return f"{begin} {self._block} {self._more()}"
 
     def after_text(self) -> str:
-        """Return calls, which may have text before them."""
+        """Return text alone, or calls, which may have text before them."""
         if self._row.is_bare:
             self.rules.append(f"head[lazy]: {loose_expression(self._row.before_name)}")
-            return f"head {self._rest} | {self._begin} {self._block}"
+            return f"{ANY} | head {self._rest} | {self._begin} {self._block}"
         before, rules = up_to("before_call", self._controls, self._row.begin)
         self.rules += rules
         return f"{without('before_call', self._controls, self._row.begin)} | {before} {self._block} {self._more()}"
